@@ -1,0 +1,168 @@
+"""
+Figures of the server against node-oidc-provider.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+
+from bench import servers
+from bench.figure import PAIRS, Better, Figure, in_turns
+from bench.load import CLIENT_CREDENTIALS, REFRESH, Load
+
+TOKENS = 100_000
+
+
+def _against_peer(
+    load: Load, our_basic: str, our_environment: dict[str, str]
+) -> tuple[list[float], list[float]]:
+    """
+    Return the rates of both servers under the same load, in turns.
+    """
+    with (
+        tempfile.TemporaryDirectory() as name,
+        servers.peer() as theirs,
+        servers.ours(Path(name) / "data") as ours,
+    ):
+        our_url, their_url = ours.url("/oauth/token"), theirs.url("/token")
+        return in_turns(
+            lambda: load.run(our_url, BASIC=our_basic, **our_environment).rate,
+            lambda: load.run(their_url, BASIC=servers.PEER, SCOPE="api").rate,
+        )
+
+
+def client_credentials() -> Figure:
+    """
+    The rate of client_credentials, ES256, one process.
+    """
+    ours, theirs = _against_peer(CLIENT_CREDENTIALS, servers.MACHINE, {"SCOPE": "api"})
+    return Figure(
+        "client-credentials",
+        "client_credentials, ES256, one process, against node-oidc-provider",
+        "wrk, 1 thread, 32 connections, 4 s a turn; client_secret_basic; the peer with its "
+        "memory adapter, we on SQLite",
+        "requests/s",
+        Better.HIGHER,
+        2.0,
+        ours,
+        theirs,
+    )
+
+
+def refresh() -> Figure:
+    """
+    The rate of refreshes with rotation: ours durable, the peer's kept nowhere.
+    """
+    ours, theirs = _against_peer(REFRESH, servers.LEGACY, {})
+    return Figure(
+        "refresh",
+        "refresh with rotation, durable, against node-oidc-provider that keeps nothing",
+        "wrk, 16 threads with one connection each, 4 s a turn, each its own family; we on "
+        "SQLite with synchronous=FULL, the peer with its memory adapter",
+        "requests/s",
+        Better.HIGHER,
+        1.5,
+        ours,
+        theirs,
+    )
+
+
+def start() -> Figure:
+    """
+    From the command to the first token, on a folder that is there.
+    """
+
+    def first_token(data: Path) -> float:
+        begin = time.perf_counter()
+        server = servers.start_ours(data)
+        try:
+            servers.await_answer(server)
+            status, _ = server.post(
+                "/oauth/token",
+                "grant_type=client_credentials&scope=api",
+                servers.MACHINE,
+            )
+            taken = time.perf_counter() - begin
+        finally:
+            servers.stop(server.process)
+        if status != 200:
+            raise RuntimeError(f"The first token was refused with {status}.")
+        return taken
+
+    with tempfile.TemporaryDirectory() as name:
+        data = Path(name) / "data"
+        empty = first_token(data)
+        first_token(data)
+        values = [first_token(data) for _ in range(PAIRS)]
+    return Figure(
+        "start",
+        "from `kagimori serve --demo` to the first token",
+        "a new process each time on a data folder that is there, files in the disk cache, "
+        "client_credentials asked as soon as /healthz answers",
+        "s",
+        Better.LOWER,
+        1.0,
+        values,
+        extra={"on an empty folder": empty},
+    )
+
+
+def memory() -> Figure:
+    """
+    The resident memory of one worker after 100,000 tokens.
+    """
+
+    def resident(process: psutil.Process) -> float:
+        every = [process, *process.children(recursive=True)]
+        return max(child.memory_info().rss for child in every) / 1e6
+
+    with (
+        tempfile.TemporaryDirectory() as name,
+        servers.ours(Path(name) / "data") as ours,
+    ):
+        process = psutil.Process(ours.process.pid)
+        url = ours.url("/oauth/token")
+        seen = {"at the start": resident(process)}
+        values: list[float] = []
+        made = 0
+        while made < 2 * TOKENS:
+            load = CLIENT_CREDENTIALS
+            environment = {"BASIC": servers.MACHINE, "SCOPE": "api"}
+            if len(values) % 2:
+                load, environment = REFRESH, {"BASIC": servers.LEGACY}
+            made += load.run(url, **environment).requests
+            values.append(resident(process))
+            seen[f"after {made} tokens"] = values[-1]
+            if made < TOKENS:
+                values = values[-1:]
+    return Figure(
+        "memory",
+        "resident memory of one worker from 100,000 tokens to 200,000",
+        "client_credentials and refresh in turns, 4 s each, by wrk",
+        "MB",
+        Better.LOWER,
+        100,
+        values,
+        extra=seen,
+    )
+
+
+FIGURES = {
+    "client-credentials": client_credentials,
+    "refresh": refresh,
+    "start": start,
+    "memory": memory,
+}
+
+
+def copy_folder(source: Path, target: Path) -> Path:
+    """
+    Copy a data folder whose server has ended.
+    """
+    shutil.copytree(source, target)
+    return target

@@ -1,0 +1,42 @@
+"""
+Times a function of a few microseconds.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable
+from itertools import repeat
+
+SLICE = 0.15
+"""Seconds that one turn of a micro-benchmark takes."""
+
+
+def microseconds(action: Callable[[], object]) -> Callable[[], float]:
+    """
+    Return a turn: the mean time of one call in microseconds, over about `SLICE` seconds.
+    """
+    count = 64
+    while _run(action, count) < SLICE:
+        count *= 2
+
+    def turn() -> float:
+        return _run(action, count) / count * 1e6
+
+    return turn
+
+
+def _run(action: Callable[[], object], count: int) -> float:
+    """
+    Return the seconds that `count` calls took, with the garbage collector out of the way.
+    """
+    gc.collect()
+    gc.disable()
+    try:
+        begin = time.perf_counter()
+        for _ in repeat(None, count):
+            action()
+        return time.perf_counter() - begin
+    finally:
+        gc.enable()

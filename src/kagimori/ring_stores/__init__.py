@@ -1,0 +1,3 @@
+"""
+ring_stores
+"""

@@ -1,0 +1,203 @@
+"""
+What is asked of SQLite: documents by id, by reference, by page, and how many.
+
+Rules of this module:
+
+1. Every read is one statement. The store's time is part of it, so that what counts as expired
+   is judged by the time that the same statement returns.
+2. A statement is built once for a shape of question; what a caller names is a parameter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Any
+
+from kagimori.storage.store import Document, DocumentKey, Reference
+
+TIME_FLOOR = 5_000_000
+"""How far the store's time may fall behind its last commit, in microseconds (decision 11)."""
+
+Row = tuple[Any, ...]
+"""A row as sqlite3 gives it; STRICT tables hold what they declare."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def micros(instant: datetime) -> int:
+    """
+    Return an aware `datetime` as microseconds since 1970.
+    """
+    return (instant - _EPOCH) // _MICROSECOND
+
+
+def from_micros(value: int) -> datetime:
+    """
+    Return microseconds since 1970 as an aware UTC `datetime`.
+    """
+    return _EPOCH + timedelta(microseconds=value)
+
+
+# --- by id and by reference ----------------------------------------------------------------
+
+
+def load(
+    tenant: str, now: int, keys: Sequence[DocumentKey | Reference]
+) -> tuple[str, list[object]]:
+    """
+    Return the statement that reads several documents, and its parameters.
+
+    Its one row holds the time of the last commit; `loaded` makes documents of the rest.
+    """
+    shape: list[int] = []
+    parameters: list[object] = [tenant, now]
+    for key in keys:
+        if isinstance(key, Reference):
+            shape.append(key.of)
+            parameters += (key.kind, f"$.{key.field}")
+        else:
+            shape.append(-1)
+            parameters += key
+    return _load(tuple(shape)), parameters
+
+
+def loaded(
+    row: Row, keys: Sequence[DocumentKey | Reference]
+) -> tuple[Document | None, ...]:
+    """
+    Return the documents in the row of `load`, ``None`` where there is none.
+    """
+    found: list[Document | None] = []
+    at = 1
+    for key in keys:
+        id_, version, body, expires = row[at : at + 4]
+        at += 4
+        found.append(
+            None if id_ is None else _document(key.kind, id_, version, body, expires)
+        )
+    return tuple(found)
+
+
+@lru_cache(maxsize=256)
+def _load(shape: tuple[int, ...]) -> str:
+    # For each key: the position of the earlier key that it refers to, or -1.
+    columns, joins = ["s.last_commit"], []
+    for position, source in enumerate(shape):
+        d, kind, id_ = f"d{position}", 2 * position + 3, 2 * position + 4
+        wanted = f"?{id_}" if source < 0 else f"json_extract(d{source}.indexes, ?{id_})"
+        columns.append(f"{d}.id, {d}.version, {d}.body, {d}.expires")
+        joins.append(
+            f" LEFT JOIN document {d} ON {d}.tenant = ?1 AND {d}.kind = ?{kind}"
+            f" AND {d}.id = {wanted} AND {_live(d)}"
+        )
+    return f"SELECT {', '.join(columns)} FROM state s{''.join(joins)}"
+
+
+# --- by page -------------------------------------------------------------------------------
+
+
+def page(
+    tenant: str | None,
+    now: int,
+    kind: str,
+    index: tuple[str, str] | None,
+    limit: int,
+    after: str | None,
+) -> tuple[str, dict[str, object]]:
+    """
+    Return the statement that reads a page of documents, and its parameters.
+
+    Through all tenants, documents that share an id come together, even past the limit:
+    the next page begins after that id.
+    """
+    parameters: dict[str, object] = {
+        "tenant": tenant,
+        "now": now,
+        "kind": kind,
+        "limit": limit,
+        "after": after,
+    }
+    if index is not None:
+        parameters["field"], parameters["value"] = index
+    return _page(tenant is None, index is not None, after is not None), parameters
+
+
+def listed(rows: Sequence[Row]) -> tuple[Document, ...]:
+    """
+    Return the documents in the rows of `page`.
+    """
+    return tuple(_document(*row) for row in rows)
+
+
+@lru_cache
+def _page(all_tenants: bool, indexed: bool, continued: bool) -> str:
+    whose = "w.tenant" if all_tenants else ":tenant"
+    id_ = "i.id" if indexed else "d.id"
+    page_of_one = f"SELECT d.rowid {_candidates(whose, indexed)}"
+    if continued:
+        page_of_one += f" AND {id_} > :after"
+    page_of_one += f" ORDER BY {id_} LIMIT :limit"
+    columns = "d.kind, d.id, d.version, d.body, d.expires"
+    if not all_tenants:
+        return (
+            f"SELECT {columns} FROM document d WHERE d.rowid IN ({page_of_one})"
+            " ORDER BY d.id"
+        )
+    return (
+        # Steps from tenant to tenant in the primary key instead of reading all of it.
+        "WITH RECURSIVE w(tenant) AS (SELECT min(tenant) FROM document UNION ALL"
+        " SELECT (SELECT min(tenant) FROM document WHERE tenant > w.tenant)"
+        " FROM w WHERE w.tenant IS NOT NULL)"
+        " SELECT kind, id, version, body, expires FROM ("
+        f"SELECT {columns}, d.tenant, rank() OVER (ORDER BY d.id) AS place"
+        f" FROM w CROSS JOIN document d WHERE d.rowid IN ({page_of_one})"
+        ") WHERE place <= :limit ORDER BY id, tenant"
+    )
+
+
+# --- how many ------------------------------------------------------------------------------
+
+
+def count(
+    tenant: str, now: int, kind: str, index: tuple[str, str] | None
+) -> tuple[str, dict[str, object]]:
+    """
+    Return the statement that counts documents, and its parameters.
+    """
+    parameters: dict[str, object] = {"tenant": tenant, "now": now, "kind": kind}
+    if index is not None:
+        parameters["field"], parameters["value"] = index
+    return f"SELECT count(*) {_candidates(':tenant', index is not None)}", parameters
+
+
+def _candidates(whose: str, indexed: bool) -> str:
+    if not indexed:
+        return (
+            "FROM state s CROSS JOIN document d"
+            f" WHERE d.tenant = {whose} AND d.kind = :kind AND {_live('d', ':now')}"
+        )
+    return (
+        "FROM state s CROSS JOIN document_index i CROSS JOIN document d"
+        f" WHERE i.tenant = {whose} AND i.kind = :kind"
+        " AND i.field = :field AND i.value = :value"
+        " AND d.tenant = i.tenant AND d.kind = i.kind AND d.id = i.id"
+        f" AND {_live('d', ':now')}"
+    )
+
+
+def _live(alias: str, now: str = "?2") -> str:
+    return (
+        f"({alias}.expires IS NULL"
+        f" OR {alias}.expires > max({now}, s.last_commit - {TIME_FLOOR}))"
+    )
+
+
+def _document(
+    kind: str, id_: str, version: int, body: bytes, expires: int | None
+) -> Document:
+    return Document(
+        kind, id_, version, body, None if expires is None else from_micros(expires)
+    )

@@ -1,0 +1,255 @@
+"""
+The one thread that writes: what is queued together is committed together.
+
+Rules of this module:
+
+1. A disk is asked to be durable once for all commits that wait, not once for each.
+2. A commit that conflicts fails alone; a fault of the database fails all that shared it.
+3. Nobody is told of a commit before the database is durable, and the file still in its place.
+4. Nobody is left waiting: every call that was taken is answered, whatever happens here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import copy
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+from kagimori.clock import Clock
+from kagimori.errors import ConflictError, KagimoriError, StoreError
+from kagimori.storage import sqlite_faults
+from kagimori.storage.sqlite_connection import Database, pause
+from kagimori.storage.sqlite_reads import micros
+from kagimori.storage.sqlite_writes import Transaction
+
+R = TypeVar("R")
+
+MOST_IN_ONE = 256
+"""The most calls that share one commit, so that other processes get their turn."""
+
+_CHECKPOINT_WHEN_IDLE = 256
+_CHECKPOINT_AT_LATEST = 4096
+_IDLE = 0.05
+
+
+class _Call(Generic[R]):
+    """
+    One call, from the task that waits for it to the thread that does it.
+    """
+
+    __slots__ = ("asked", "error", "future", "loop", "result", "single", "work")
+
+    def __init__(self, work: Callable[[Transaction], R], single: bool) -> None:
+        self.work = work
+        self.single = single
+        self.loop = asyncio.get_running_loop()
+        self.future: asyncio.Future[R] = self.loop.create_future()
+        self.asked = time.monotonic()
+        self.result: R | None = None
+        self.error: KagimoriError | None = None
+
+
+class GroupCommitter:
+    """
+    Runs work under the write lock, in a thread of its own, many calls to a commit.
+
+    Args:
+        database: the database, open.
+        clock: where the store's time comes from; asked by the thread.
+    """
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+        self._connection: sqlite3.Connection | None = database.writer()
+        self._queue: queue.SimpleQueue[_Call[Any] | None] = queue.SimpleQueue()
+        self._gate = threading.Lock()
+        self._closed = False
+        self._log_frames = 0
+        self._thread = threading.Thread(
+            target=self._run, name="kagimori-sqlite-writer", daemon=True
+        )
+        self._thread.start()
+
+    async def run(self, work: Callable[[Transaction], R], *, single: bool = False) -> R:
+        """
+        Do `work` in a transaction, and return what it returned once that is durable.
+
+        Args:
+            work: runs in the thread; what it raises as `KagimoriError` undoes it alone.
+            single: the work writes nothing before it knows that it will not raise.
+
+        Raises:
+            StoreError: the database failed or is closed.
+        """
+        call = _Call(work, single)
+        # Under the gate, so that nothing is put behind the end of the queue.
+        with self._gate:
+            if self._closed:
+                raise sqlite_faults.closed(self._database.path)
+            self._queue.put(call)
+        return await call.future
+
+    async def close(self) -> None:
+        """
+        Finish what is queued, and let go of the database.
+        """
+        with self._gate:
+            if not self._closed:
+                self._closed = True
+                self._queue.put(None)
+        await asyncio.to_thread(self._thread.join)
+
+    # --- the thread --------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while True:
+            try:
+                call = self._next()
+            except queue.Empty:
+                self._checkpoint()
+                continue
+            if call is None:
+                break
+            self._serve(call)
+            if self._log_frames >= _CHECKPOINT_AT_LATEST:
+                self._checkpoint()
+        self._drop_connection()
+
+    def _next(self) -> _Call[Any] | None:
+        idle = _IDLE if self._log_frames >= _CHECKPOINT_WHEN_IDLE else None
+        return self._queue.get(timeout=idle)
+
+    def _serve(self, first: _Call[Any]) -> None:
+        calls = [first]
+        try:
+            cursor = self._begin(first.asked + self._database.patience)
+            self._gather(calls)
+            transaction = Transaction(cursor, micros(self._clock.now()))
+            for call in calls:
+                self._work(cursor, transaction, call)
+            transaction.finish()
+            cursor.execute("COMMIT")
+            self._database.verify()
+            self._log_frames += 2 * len(calls) + 2
+        except sqlite3.Error as exc:
+            self._undo(sqlite_faults.is_lasting(exc))
+            _fail(calls, sqlite_faults.fault(exc, self._database.path), exc)
+        except StoreError as exc:
+            self._undo(lasting=False)
+            _fail(calls, exc)
+        except BaseException as exc:
+            # A mistake of ours: whoever waits must hear of it, and the thread must live on.
+            self._undo(lasting=True)
+            _fail(calls, StoreError("The store failed.", detail=type(exc).__name__), exc)
+        _answer(calls)
+
+    def _begin(self, deadline: float) -> sqlite3.Cursor:
+        if self._connection is None:
+            self._connection = self._database.writer()
+        cursor = self._connection.cursor()
+        while True:
+            try:
+                return cursor.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as exc:
+                if not sqlite_faults.is_busy(exc):
+                    raise
+                if time.monotonic() >= deadline:
+                    raise sqlite_faults.locked(self._database.path) from exc
+            time.sleep(pause())
+
+    def _gather(self, calls: list[_Call[Any]]) -> None:
+        while len(calls) < MOST_IN_ONE:
+            try:
+                call = self._queue.get_nowait()
+            except queue.Empty:
+                return
+            if call is None:
+                # The end of the queue: leave it there for the loop.
+                self._queue.put(None)
+                return
+            calls.append(call)
+
+    @staticmethod
+    def _work(
+        cursor: sqlite3.Cursor, transaction: Transaction, call: _Call[Any]
+    ) -> None:
+        if not call.single:
+            cursor.execute("SAVEPOINT one")
+        try:
+            call.result = call.work(transaction)
+        except KagimoriError as exc:
+            call.error = exc
+            if not call.single:
+                cursor.execute("ROLLBACK TO one")
+        if not call.single:
+            cursor.execute("RELEASE one")
+
+    def _undo(self, lasting: bool) -> None:
+        connection = self._connection
+        if connection is None:
+            return
+        try:
+            # SQLite has rolled back by itself after some faults.
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+        except sqlite3.Error:
+            lasting = True
+        if lasting:
+            self._drop_connection()
+
+    def _drop_connection(self) -> None:
+        if self._connection is not None:
+            with contextlib.suppress(sqlite3.Error):
+                self._connection.close()
+            self._connection = None
+
+    def _checkpoint(self) -> None:
+        """
+        Put what the log holds back into the database, so that the log starts over.
+
+        A failure shows itself in the next commit; until then the log holds everything.
+        """
+        self._log_frames = 0
+        if self._connection is None:
+            return
+        with contextlib.suppress(sqlite3.Error):
+            row = self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            self._log_frames = max(row[1] - row[2], 0)
+
+
+def _fail(
+    calls: list[_Call[Any]], error: StoreError, cause: BaseException | None = None
+) -> None:
+    for call in calls:
+        # One that failed alone keeps its own reason: it would not have been written anyway.
+        if call.error is None:
+            # To each its own: an exception that several tasks raise mixes their tracebacks.
+            call.error = copy.copy(error)
+            call.error.__cause__ = cause
+
+
+def _answer(calls: list[_Call[Any]]) -> None:
+    by_loop: dict[asyncio.AbstractEventLoop, list[_Call[Any]]] = {}
+    for call in calls:
+        by_loop.setdefault(call.loop, []).append(call)
+    for loop, answered in by_loop.items():
+        # A loop that is closed has nobody left who waits.
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(_deliver, answered)
+
+
+def _deliver(calls: list[_Call[Any]]) -> None:
+    for call in calls:
+        if call.future.done():
+            continue
+        if call.error is not None:
+            call.future.set_exception(call.error)
+        else:
+            call.future.set_result(call.result)
