@@ -4,13 +4,13 @@ What the figures were measured on.
 
 from __future__ import annotations
 
-import datetime
 import importlib.metadata
 import os
 import platform
 import shutil
 import sqlite3
 import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
 
 
@@ -43,7 +43,7 @@ def conditions() -> dict[str, str]:
     Return the date, the machine and the versions that matter.
     """
     return {
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "date": datetime.now(UTC).date().isoformat(),
         "processor": _processor(),
         "cores": str(os.cpu_count()),
         "system": f"{platform.system()} {platform.release()}",

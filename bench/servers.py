@@ -80,7 +80,9 @@ def shared(path: str) -> Path:
     """
     folder = Path(os.environ.get("KAGIMORI_SHARED", ROOT.parent / "shared"))
     if not (folder / path).exists():
-        raise MissingPeerError(f"{path} is not here; name its folder in KAGIMORI_SHARED")
+        raise MissingPeerError(
+            f"{path} is not here; name its folder in KAGIMORI_SHARED"
+        )
     return folder / path
 
 

@@ -27,7 +27,7 @@ from urllib.parse import parse_qsl, quote, urlsplit
 import msgspec
 
 from kagimori.errors import ConfigError, InsecureConfigError
-from kagimori.oauth.throttle import Limits as ThrottleLimits
+from kagimori.oauth.throttle import ThrottleLimits
 
 FILE_NAME = "kagimori.toml"
 DATA_VARIABLE = "KAGIMORI_DATA"
@@ -397,6 +397,9 @@ def read_settings(folder: Path, environ: Mapping[str, str] | None = None) -> Set
 
 
 def _build(path: Path, table: Mapping[str, Any]) -> Settings:
+    unknown = set(table.get("throttle") or {}) - set(ThrottleLimits.__struct_fields__)
+    if unknown:
+        raise _malformed(path, f"throttle has no {sorted(unknown)[0]}")
     try:
         settings = msgspec.convert(table, Settings)
     except msgspec.ValidationError as exc:

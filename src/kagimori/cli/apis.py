@@ -8,7 +8,7 @@ import click
 
 from kagimori.admin.apis import NewApi
 from kagimori.cli.command import Command, confirm, group, option, session
-from kagimori.cli.running import actor, installed, tenant_option
+from kagimori.cli.running import cause, installed, tenant_option
 from kagimori.cli.times import lifetime, stamp
 
 command = group("apis")
@@ -53,7 +53,7 @@ def create(
     )
     with installed(context) as installation:
         made = installation.run(
-            installation.apis.create(tenant, asked, reason=reason, actor=actor())
+            installation.apis.create(tenant, asked, cause=cause(reason))
         )
     if output.as_json:
         output.json(made)
@@ -108,7 +108,7 @@ def delete(
     confirm(context, yes, "apis.delete.confirm", api=api)
     with installed(context) as installation:
         installation.run(
-            installation.apis.delete(tenant, api, reason=reason, actor=actor())
+            installation.apis.delete(tenant, api, cause=cause(reason))
         )
     if output.as_json:
         output.json({"id": api})

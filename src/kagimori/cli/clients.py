@@ -12,7 +12,7 @@ import click
 
 from kagimori.admin.clients import ClientView, NewClient
 from kagimori.cli.command import Command, confirm, group, option, session
-from kagimori.cli.running import actor, installed, tenant_option
+from kagimori.cli.running import cause, installed, tenant_option
 from kagimori.cli.times import lifetime, stamp
 from kagimori.oauth.client import AuthMethod, Profile
 
@@ -80,7 +80,7 @@ def create(
     )
     with installed(context) as installation:
         made = installation.run(
-            installation.clients.create(tenant, asked, reason=reason, actor=actor())
+            installation.clients.create(tenant, asked, cause=cause(reason))
         )
     if output.as_json:
         output.json({"client": made.client, "secret": made.secret})
@@ -218,8 +218,7 @@ def add_secret(
                 client,
                 secret=_read_secret(secret_stdin),
                 expires_in=lifetime(expires_in),
-                reason=reason,
-                actor=actor(),
+                cause=cause(reason),
             )
         )
     if output.as_json:
@@ -253,7 +252,7 @@ def withdraw_secret(
     with installed(context) as installation:
         installation.run(
             installation.clients.withdraw_secret(
-                tenant, client, secret, reason=reason, actor=actor()
+                tenant, client, secret, cause=cause(reason)
             )
         )
     _said(context, "clients.secret_withdrawn", client)
@@ -274,7 +273,7 @@ def disable(
     confirm(context, yes, "clients.disable.confirm", client=client)
     with installed(context) as installation:
         installation.run(
-            installation.clients.disable(tenant, client, reason=reason, actor=actor())
+            installation.clients.disable(tenant, client, cause=cause(reason))
         )
     _said(context, "clients.disabled", client)
 
@@ -290,7 +289,7 @@ def enable(context: click.Context, client: str, tenant: str, reason: str) -> Non
     """
     with installed(context) as installation:
         installation.run(
-            installation.clients.enable(tenant, client, reason=reason, actor=actor())
+            installation.clients.enable(tenant, client, cause=cause(reason))
         )
     _said(context, "clients.enabled", client)
 
@@ -310,7 +309,7 @@ def delete(
     confirm(context, yes, "clients.delete.confirm", client=client)
     with installed(context) as installation:
         installation.run(
-            installation.clients.delete(tenant, client, reason=reason, actor=actor())
+            installation.clients.delete(tenant, client, cause=cause(reason))
         )
     _said(context, "clients.deleted", client)
 

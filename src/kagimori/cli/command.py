@@ -160,6 +160,12 @@ class _Translated(click.Command):
                     formatter.write_text(paragraph)
                     formatter.write_paragraph()
 
+    def get_help_option(self, ctx: click.Context) -> click.Option | None:
+        found = super().get_help_option(ctx)
+        if found is not None:
+            found.help = session(ctx).texts("help.help")
+        return found
+
     def get_short_help_str(self, limit: int = 45) -> str:
         context = click.get_current_context(silent=True)
         texts = session(context).texts if context else Texts("en")
@@ -205,7 +211,23 @@ class Group(_Translated, click.Group):
         """
         Return the names of all commands, those not yet imported too.
         """
-        return [*self._modules, *sorted(super().list_commands(ctx))]
+        return [*self._modules, *super().list_commands(ctx)]
+
+    def format_commands(
+        self, ctx: click.Context, formatter: click.HelpFormatter
+    ) -> None:
+        """
+        Write one line a command; none is imported for it.
+        """
+        texts = session(ctx).texts
+        rows = [(name, texts(f"help.{name}")) for name in self._modules]
+        rows += [
+            (name, found.get_short_help_str())
+            for name in super().list_commands(ctx)
+            if (found := self.commands.get(name)) is not None
+        ]
+        with formatter.section(texts("help.commands")):
+            formatter.write_dl(rows)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """

@@ -14,7 +14,7 @@ from kagimori.admin.keys import KeyView
 from kagimori.cli import timeline
 from kagimori.cli.command import Command, confirm, group, option, session
 from kagimori.cli.output import Output
-from kagimori.cli.running import actor, installed, tenant_option
+from kagimori.cli.running import cause, installed, tenant_option
 from kagimori.cli.times import ago, stamp
 from kagimori.keys.timeline import KeyState, KeyUse
 
@@ -149,8 +149,7 @@ def rotate(
                 now_flag=at_once,
                 emergency=emergency,
                 replace=replace,
-                reason=reason,
-                actor=actor(),
+                cause=cause(reason),
             )
         )
         now = installation.clock.now()
@@ -186,7 +185,7 @@ def cancel(
     with installed(context) as installation:
         outcome = installation.run(
             installation.keys.cancel(
-                tenant, KeyUse(use), kid=kid, reason=reason, actor=actor()
+                tenant, KeyUse(use), kid=kid, cause=cause(reason)
             )
         )
     _tell(context, "keys.cancel.done", outcome)
@@ -217,7 +216,7 @@ def delete(
     with installed(context) as installation:
         outcome = installation.run(
             installation.keys.delete(
-                tenant, KeyUse(use), kid, force=force, reason=reason, actor=actor()
+                tenant, KeyUse(use), kid, force=force, cause=cause(reason)
             )
         )
     _tell(context, "keys.delete.done", outcome)
@@ -240,7 +239,7 @@ def revoke(
     with installed(context) as installation:
         outcome = installation.run(
             installation.keys.revoke(
-                tenant, KeyUse(use), kid, reason=reason, actor=actor()
+                tenant, KeyUse(use), kid, cause=cause(reason)
             )
         )
     _tell(context, "keys.revoke.done", outcome)

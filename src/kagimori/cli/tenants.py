@@ -7,7 +7,7 @@ from __future__ import annotations
 import click
 
 from kagimori.cli.command import Command, confirm, group, option, session
-from kagimori.cli.running import actor, installed
+from kagimori.cli.running import cause, installed
 from kagimori.cli.times import stamp
 
 command = group("tenants")
@@ -29,7 +29,7 @@ def create(
     with installed(context) as installation:
         made = installation.run(
             installation.tenants.create(
-                tenant, name=name, host=host, reason=reason, actor=actor()
+                tenant, name=name, host=host, cause=cause(reason)
             )
         )
     if output.as_json:
@@ -80,7 +80,7 @@ def disable(context: click.Context, tenant: str, *, reason: str, yes: bool) -> N
     confirm(context, yes, "tenants.disable.confirm", tenant=tenant)
     with installed(context) as installation:
         installation.run(
-            installation.tenants.disable(tenant, reason=reason, actor=actor())
+            installation.tenants.disable(tenant, cause=cause(reason))
         )
     _said(context, "tenants.disabled", tenant)
 
@@ -95,7 +95,7 @@ def enable(context: click.Context, tenant: str, reason: str) -> None:
     """
     with installed(context) as installation:
         installation.run(
-            installation.tenants.enable(tenant, reason=reason, actor=actor())
+            installation.tenants.enable(tenant, cause=cause(reason))
         )
     _said(context, "tenants.enabled", tenant)
 
@@ -116,7 +116,7 @@ def delete(
     with installed(context) as installation:
         installation.run(
             installation.tenants.delete(
-                tenant, force=force, reason=reason, actor=actor()
+                tenant, force=force, cause=cause(reason)
             )
         )
     _said(context, "tenants.deleted", tenant)

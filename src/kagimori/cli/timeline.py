@@ -121,14 +121,15 @@ def draw(life: Life, axis: Axis, now: datetime, marks: Marks) -> str:
         return "".join(line)
     retires = life.retires or axis.end
     expires = (life.expires or axis.end) if life.retires else retires
-    phases = (
+    phases = [
         (published, activates, marks.waiting),
         (activates, retires, marks.signing),
         (retires, max(retires, expires), marks.verifying),
-    )
+    ]
+    # The shortest is drawn last and takes a column at least, so that none goes unseen.
+    phases.sort(key=lambda phase: phase[0] - phase[1])
     for begin, end, mark in phases:
         first, last = axis.column(begin), axis.column(end)
-        # A phase too short for a column is still shown, so that none goes unseen.
         if begin < end and first == last and first < axis.columns:
             last = first + 1
         for column in range(first, last):

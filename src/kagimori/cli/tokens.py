@@ -7,7 +7,7 @@ from __future__ import annotations
 import click
 
 from kagimori.cli.command import Command, confirm, group, option, session
-from kagimori.cli.running import actor, installed, tenant_option
+from kagimori.cli.running import cause, installed, tenant_option
 from kagimori.cli.times import stamp
 from kagimori.errors import ConfigError
 
@@ -41,8 +41,7 @@ def issue(
                 client=client,
                 username=user,
                 scope=scope,
-                reason=reason,
-                actor=actor(),
+                cause=cause(reason),
             )
         )
     # The answer is the token answer itself, on both faces: it is made to be piped.
@@ -161,8 +160,7 @@ def revoke(
                 family=family,
                 username=user,
                 client=client,
-                reason=reason,
-                actor=actor(),
+                cause=cause(reason),
             )
         )
     if output.as_json:

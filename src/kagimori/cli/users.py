@@ -7,7 +7,7 @@ from __future__ import annotations
 import click
 
 from kagimori.cli.command import Command, confirm, group, option, session
-from kagimori.cli.running import actor, installed, tenant_option
+from kagimori.cli.running import cause, installed, tenant_option
 from kagimori.cli.times import stamp
 from kagimori.errors import ConfigError
 
@@ -58,8 +58,7 @@ def create(
                 username,
                 name=name,
                 password=password,
-                reason=reason,
-                actor=actor(),
+                cause=cause(reason),
             )
         )
     if output.as_json:
@@ -129,8 +128,7 @@ def password(
                 username,
                 chosen,
                 keep_sessions=keep_sessions,
-                reason=reason,
-                actor=actor(),
+                cause=cause(reason),
             )
         )
     _said(context, "users.password_set", username, families=ended)
@@ -151,7 +149,7 @@ def disable(
     confirm(context, yes, "users.disable.confirm", username=username)
     with installed(context) as installation:
         ended = installation.run(
-            installation.users.disable(tenant, username, reason=reason, actor=actor())
+            installation.users.disable(tenant, username, cause=cause(reason))
         )
     _said(context, "users.disabled", username, families=ended)
 
@@ -167,7 +165,7 @@ def enable(context: click.Context, username: str, tenant: str, reason: str) -> N
     """
     with installed(context) as installation:
         installation.run(
-            installation.users.enable(tenant, username, reason=reason, actor=actor())
+            installation.users.enable(tenant, username, cause=cause(reason))
         )
     _said(context, "users.enabled", username, families=0)
 

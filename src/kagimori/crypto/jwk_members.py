@@ -34,7 +34,7 @@ _EC_CURVES: dict[str, type[ec.EllipticCurve]] = {
     "P-384": ec.SECP384R1,
     "P-521": ec.SECP521R1,
 }
-_CURVE_NAMES = {made.name: name for name, made in _EC_CURVES.items()}
+_CURVE_NAMES: dict[str, str] = {made().name: name for name, made in _EC_CURVES.items()}
 _RSA_CRT = ("p", "q", "dp", "dq", "qi")
 _MAX_INTEGER_TEXT = (MAX_RSA_BITS // 8 * 4 + 2) // 3
 _ED25519_OCTETS = 32
@@ -153,9 +153,7 @@ def load_pem(
             "The PEM text cannot be read as a key.",
             hint="It must hold one private or public key; check the password.",
         ) from None
-    if not isinstance(public, PublicKey) or not isinstance(
-        private, PrivateKey | None
-    ):
+    if not isinstance(public, PublicKey) or not isinstance(private, PrivateKey | None):
         raise InvalidKeyError("The type of the key is not supported.")
     # The same checks as for a JWK, by the same code.
     decode(public_members(public), validate=True)

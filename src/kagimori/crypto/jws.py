@@ -21,7 +21,9 @@ import json
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any
+
+import msgspec
 
 from kagimori.crypto.algorithms import algorithm
 from kagimori.crypto.digests import (
@@ -40,11 +42,12 @@ MAX_COMPACT_LENGTH = 64 * 1024
 MAX_HEADER_LENGTH = 16 * 1024
 
 _REFUSED_MEMBERS = ("crit", "b64")
+_TEXT_MEMBERS = ("alg", "kid", "typ", "cty")
 _MAX_REMEMBERED = 256
 _MAX_REMEMBERED_LENGTH = 512
 
 
-class VerifiedJws(NamedTuple):
+class VerifiedJws(msgspec.Struct, frozen=True):
     """
     What a JWS says, after its signature has verified.
     """
@@ -53,10 +56,18 @@ class VerifiedJws(NamedTuple):
     payload: bytes
 
 
+class _Header(msgspec.Struct, frozen=True):
+    members: Mapping[str, Any]
+    alg: str
+    kid: str | None
+
+
 # Headers that have verified, by their exact text: a server's tokens share a handful, and
 # parsing one strictly costs a tenth of a signature. Only texts that somebody could sign get in,
 # and only flat ones, so that nobody can change a shared value.
-_remembered: dict[str, Mapping[str, object]] = {}
+_remembered: dict[bytes, _Header] = {}
+
+_KEY_TYPES = (Jwk, JwkSet)
 
 
 # --- signing -------------------------------------------------------------------------------
@@ -104,7 +115,7 @@ class Signer:
         text = _json(first | members)
         self._prefix = b64url_encode_bytes(text) + b"."
         # What we sign we must be able to read.
-        self.header = _parse_header(self._prefix[:-1].decode("ascii"))
+        self.header = _parse_header(self._prefix[:-1]).members
 
     def sign(self, payload: bytes) -> str:
         """
@@ -129,7 +140,7 @@ def sign(
     """
     if header is not None:
         return Signer(key, extra=header).sign(payload)
-    signer = key.memo if isinstance(key, Jwk) else None
+    signer = getattr(key, "memo", None)
     if not isinstance(signer, Signer):
         signer = Signer(key)
         key.memo = signer
@@ -170,28 +181,27 @@ def verify(
         UnsupportedAlgorithmError: `algorithms` is empty or names one that is not offered.
         InvalidKeyError: `key` is no key, or one that may not verify.
     """
-    allowed = _allowed(algorithms if type(algorithms) is tuple else _names(algorithms))
-    if not isinstance(key, Jwk | JwkSet):
+    allowed = _allowed(algorithms)
+    if not isinstance(key, _KEY_TYPES):
         raise InvalidKeyError("A JWS is verified by a Jwk or a JwkSet.")
-    header_text, payload_text, signature_text = _split(compact, max_length)
-    header = _remembered.get(header_text) or _parse_header(header_text)
-    alg = header["alg"]
+    text, header_text, payload_text, signature_text = _split(compact, max_length)
+    known = _remembered.get(header_text)
+    header = _parse_header(header_text) if known is None else known
+    alg = header.alg
     if alg not in allowed:
         raise InvalidJwsError("The algorithm of the token is not accepted here.")
-    chosen = _choose(key, header.get("kid"), str(alg))
-    check, size = chosen.verifier(str(alg))
+    check, size = _choose(key, header.kid, alg).verifier(alg)
     if len(signature_text) != (size * 4 + 2) // 3:
         raise InvalidJwsError("The signature does not verify.")
-    signed = compact[: -len(signature_text) - 1].encode("ascii")
     try:
-        signature = b64url_decode_bytes(signature_text.encode("ascii"))
-        payload = b64url_decode_bytes(payload_text.encode("ascii"))
+        signature = b64url_decode_bytes(signature_text)
+        payload = b64url_decode_bytes(payload_text)
     except ValueError:
         raise InvalidJwsError("The token is not canonical base64url.") from None
-    check(signature, signed)
-    if header_text not in _remembered:
+    check(signature, text[: -len(signature_text) - 1])
+    if known is None:
         _remember(header_text, header)
-    return VerifiedJws(header, payload)
+    return VerifiedJws(header.members, payload)
 
 
 def peek_header(
@@ -206,20 +216,13 @@ def peek_header(
     Raises:
         InvalidJwsError: the text is not a compact JWS.
     """
-    header_text, _, _ = _split(compact, max_length)
-    return _remembered.get(header_text) or _parse_header(header_text)
+    header_text = _split(compact, max_length)[1]
+    return (_remembered.get(header_text) or _parse_header(header_text)).members
 
 
-def _names(algorithms: Iterable[str]) -> tuple[str, ...]:
+def _allowed(algorithms: Iterable[str]) -> frozenset[str]:
     try:
-        return tuple(algorithms)
-    except TypeError:
-        raise UnsupportedAlgorithmError("The algorithms are not names.") from None
-
-
-def _allowed(names: tuple[str, ...]) -> frozenset[str]:
-    try:
-        return _checked(names)
+        return _checked(algorithms if type(algorithms) is tuple else tuple(algorithms))
     except TypeError:
         raise UnsupportedAlgorithmError("The algorithms are not names.") from None
 
@@ -231,40 +234,46 @@ def _checked(names: tuple[str, ...]) -> frozenset[str]:
     return frozenset(algorithm(name).name for name in names)
 
 
-def _split(compact: object, max_length: int) -> tuple[str, str, str]:
+def _split(compact: object, max_length: int) -> tuple[bytes, bytes, bytes, bytes]:
+    """
+    Return the whole text and its three parts, as octets.
+    """
     if not isinstance(compact, str) or len(compact) > max_length:
         raise InvalidJwsError("The token is not a text of acceptable length.")
-    if compact.count(".") != 2 or not compact.isascii():
-        raise InvalidJwsError("The token is not a compact JWS.")
-    header, payload, signature = compact.split(".")
-    if not signature or not 0 < len(header) <= MAX_HEADER_LENGTH:
-        raise InvalidJwsError("The token is not a compact JWS.")
-    return header, payload, signature
-
-
-def _parse_header(text: str) -> Mapping[str, object]:
     try:
-        members = parse_object(b64url_decode_bytes(text.encode("ascii")))
+        text = compact.encode("ascii")
+    except UnicodeEncodeError:
+        # Not chained: the error object holds the token.
+        raise InvalidJwsError("The token is not a compact JWS.") from None
+    parts = text.split(b".", 3)
+    if len(parts) != 3 or not 0 < len(parts[0]) <= MAX_HEADER_LENGTH:
+        raise InvalidJwsError("The token is not a compact JWS.")
+    return text, parts[0], parts[1], parts[2]
+
+
+def _parse_header(text: bytes) -> _Header:
+    try:
+        members = parse_object(b64url_decode_bytes(text))
     except ValueError:
         raise InvalidJwsError("The header of the token is malformed.") from None
     for name in _REFUSED_MEMBERS:
         if name in members:
             raise InvalidJwsError("The header of the token names an extension.")
-    for name in ("alg", "kid", "typ", "cty"):
-        value = members.get(name, "" if name != "alg" else None)
-        if not isinstance(value, str):
-            raise InvalidJwsError("The header of the token is malformed.")
-    return MappingProxyType(members)
+    if "alg" not in members or not all(
+        isinstance(members.get(name, ""), str) for name in _TEXT_MEMBERS
+    ):
+        raise InvalidJwsError("The header of the token is malformed.")
+    return _Header(MappingProxyType(members), members["alg"], members.get("kid"))
 
 
-def _choose(key: Jwk | JwkSet, kid: object, alg: str) -> Jwk:
+def _choose(key: Jwk | JwkSet, kid: str | None, alg: str) -> Jwk:
     if isinstance(key, JwkSet):
         if kid is None:
             fitting = [one for one in key if alg in one.algorithms]
             if len(fitting) != 1:
                 raise InvalidJwsError("The token does not say which key signed it.")
             return fitting[0]
-        found = key.get(kid) if isinstance(kid, str) else None
+        found = key.get(kid)
         if found is None:
             raise InvalidJwsError("The token names a key that is not known here.")
     else:
@@ -276,9 +285,9 @@ def _choose(key: Jwk | JwkSet, kid: object, alg: str) -> Jwk:
     return found
 
 
-def _remember(text: str, header: Mapping[str, object]) -> None:
+def _remember(text: bytes, header: _Header) -> None:
     if len(text) > _MAX_REMEMBERED_LENGTH or not all(
-        isinstance(value, str) for value in header.values()
+        isinstance(value, str) for value in header.members.values()
     ):
         return
     if len(_remembered) >= _MAX_REMEMBERED:

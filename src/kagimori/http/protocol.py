@@ -39,6 +39,9 @@ LINGER = 2.0
 READ_AHEAD = 64 * 1024
 """Bytes of a body that are held before the application asks for them."""
 
+UPGRADES = 4
+"""How often a connection may offer another protocol."""
+
 _NEVER = float("inf")
 
 
@@ -75,8 +78,9 @@ class Connection(asyncio.Protocol):
         refused: Callable[[int], None] = lambda status: None,
     ) -> None:
         self._loop = _loop or asyncio.get_running_loop()
-        self._app = config.loaded_app
+        self._app: Any = config.loaded_app
         self._state = server_state
+        self._connections: set[Any] = server_state.connections
         self._limits = limits
         self._refused = refused
         self._parser = httptools.HttpRequestParser(self)
@@ -93,6 +97,7 @@ class Connection(asyncio.Protocol):
         self._head_bytes = 0
         self._raw_bytes = 0
         self._expects_continue = False
+        self._upgrades = 0
         self._parsed: Cycle | None = None
         self.cycle: Cycle | None = None
         self.phase = Phase.HEAD
@@ -109,8 +114,8 @@ class Connection(asyncio.Protocol):
         self._transport = transport
         self._client = _address(transport.get_extra_info("peername"))
         self._server = _address(transport.get_extra_info("sockname"))
-        self._state.connections.add(self)  # type: ignore[arg-type] - uvicorn lists its own
-        if len(self._state.connections) > self._limits.connections:
+        self._connections.add(self)
+        if len(self._connections) > self._limits.connections:
             self.refuse(503, "Too many connections are open; try again in a moment.")
             return
         self.deadline = self._loop.time() + self._limits.header_seconds
@@ -119,7 +124,7 @@ class Connection(asyncio.Protocol):
         """
         Tell whoever still works for this peer that it is gone.
         """
-        self._state.connections.discard(self)  # type: ignore[arg-type] - likewise
+        self._connections.discard(self)
         for cycle in (self.cycle, self._parsed, *self._pipeline):
             if cycle is not None:
                 cycle.disconnect()
@@ -132,10 +137,9 @@ class Connection(asyncio.Protocol):
         """
         Keep the connection while an answer is due: a peer may close its half early.
         """
-        if self.cycle is None or self.cycle.more_body:
+        if self.cycle is None or self._parsed is not None:
             return False
-        for cycle in (self.cycle, *self._pipeline):
-            cycle.keep_alive = bool(self._pipeline) and cycle is not self._pipeline[-1]
+        self._end_after(self._pipeline[-1] if self._pipeline else self.cycle)
         return True
 
     def pause_writing(self) -> None:
@@ -162,12 +166,19 @@ class Connection(asyncio.Protocol):
         if self.phase is Phase.IDLE:
             self.phase = Phase.HEAD
             self.deadline = self._loop.time() + self._limits.header_seconds
+        rest: bytes | None = data
+        while rest is not None and self.phase is not Phase.LINGER:
+            rest = self._parse(rest)
+
+    def _parse(self, data: bytes) -> bytes | None:
+        """
+        Feed the parser; return what is to be parsed anew, if anything.
+        """
         unfinished = self.phase is Phase.HEAD
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            # The bytes that follow belong to a protocol that we do not speak.
-            self._stop_parsing()
+        except httptools.HttpParserUpgrade as upgrade:
+            return self._decline_upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserError:
             self._malformed()
         else:
@@ -176,6 +187,7 @@ class Connection(asyncio.Protocol):
                 self._raw_bytes += len(data)
                 if self._raw_bytes > self._limits.header_bytes:
                     self.refuse(431, "The header of the request is too large.")
+        return None
 
     # --- what a cycle asks for (see `kagimori.http.cycle.Peer`)
 
@@ -269,6 +281,8 @@ class Connection(asyncio.Protocol):
             name = name.lower()
             if name == b"expect":
                 self._expects_continue = value.lower() == b"100-continue"
+            elif name == b"transfer-encoding" and value.lower() != b"chunked":
+                self.refuse(400, "The transfer coding of the request is not known.")
             self._headers.append((name, value))
             if len(self._headers) > self._limits.header_fields:
                 self.refuse(431, "The request has too many header fields.")
@@ -285,6 +299,9 @@ class Connection(asyncio.Protocol):
         scope = self._scope()
         if scope is None:
             self.refuse(400, "The target of the request cannot be used.")
+            return
+        if self._parser.should_upgrade():
+            # The parser takes what follows for another protocol and would swallow the body.
             return
         version = scope["http_version"]
         cycle = Cycle(
@@ -382,7 +399,7 @@ class Connection(asyncio.Protocol):
 
     async def _run(self, cycle: Cycle) -> None:
         try:
-            await self._app(cycle.scope, cycle.receive, cycle.send)  # type: ignore[arg-type] - plain dicts
+            await self._app(cycle.scope, cycle.receive, cycle.send)
         finally:
             # The application answers everything itself; a cycle left open means that it was
             # cancelled by the end of the drain.
@@ -436,22 +453,33 @@ class Connection(asyncio.Protocol):
         path: bytes = parsed.path or b"/"
         return path + (b"?" + parsed.query if parsed.query else b"")
 
+    def _decline_upgrade(self, rest: bytes) -> bytes | None:
+        # RFC 9110 section 7.8: an upgrade may be ignored, and some clients (Java's) offer one
+        # with their first request. The head is parsed anew without the offer.
+        self._upgrades += 1
+        if self._upgrades > UPGRADES:
+            self.refuse(400, "The connection asks for another protocol again and again.")
+            return None
+        headers = b"".join(
+            b"%b: %b\r\n" % (name, value)
+            for name, value in self._headers
+            if name not in (b"connection", b"upgrade", b"http2-settings")
+        )
+        method = self._parser.get_method()
+        self._parser = httptools.HttpRequestParser(self)
+        self.phase = Phase.HEAD
+        return b"%b %b HTTP/1.1\r\n%b\r\n%b" % (method, self._url, headers, rest)
+
     def _malformed(self) -> None:
-        cycle = self._parsed or self.cycle
-        if cycle is not None and cycle is not self._parsed:
-            # What came before is sound and gets its answer; what follows is never read.
-            self._stop_parsing()
+        if self._parsed is None and self.cycle is not None:
+            self._end_after(self._pipeline[-1] if self._pipeline else self.cycle)
         else:
             self.refuse(400, "The request is no HTTP/1.1 that we understand.")
 
-    def _stop_parsing(self) -> None:
-        for cycle in (self.cycle, *self._pipeline):
-            if cycle is not None:
-                cycle.keep_alive = False
-        if self.cycle is None and self._transport is not None:
-            self._linger()
-        else:
-            self._pause_reading()
+    def _end_after(self, last: Cycle) -> None:
+        # What came before is sound and gets its answers; what follows is never read.
+        last.keep_alive = False
+        self._pause_reading()
 
     def _pause_reading(self) -> None:
         if self._reading and self._transport is not None:

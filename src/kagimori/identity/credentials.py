@@ -67,6 +67,26 @@ class Stored(NamedTuple):
     expires: datetime | None = None
 
 
+class Attempt(NamedTuple):
+    """
+    Somebody shows a secret.
+
+    Attributes:
+        subject: whose it is said to be; limits count by this name.
+        secret: what is shown.
+        address: where the attempt comes from.
+        now: when it was made.
+    """
+
+    subject: Subject
+    secret: str
+    address: str
+    now: datetime
+
+    def __repr__(self) -> str:
+        return f"Attempt(subject={self.subject!r})"
+
+
 class Limiter(Protocol):
     """
     Counts failures, and says when there were too many.
@@ -132,37 +152,28 @@ class CredentialCheck:
         return len(self._known)
 
     async def match(
-        self,
-        subject: Subject,
-        version: int,
-        stored: Sequence[Stored],
-        secret: str,
-        address: str,
-        now: datetime,
+        self, attempt: Attempt, version: int, stored: Sequence[Stored]
     ) -> Stored | None:
         """
-        Return the digest that `secret` fits, or ``None``.
+        Return the digest that the shown secret fits, or ``None``.
 
         Args:
-            subject: whose secret it is said to be; limits count by this name.
             version: the version of the subject's document, 0 for an unknown one.
             stored: the subject's digests; empty for an unknown one.
-            address: where the attempt comes from.
 
         Raises:
             ThrottledError: too many failures.
             BusyError: too many secrets are being hashed.
         """
+        subject, secret, address, now = attempt
         try:
-            mark = hmac_sha256(
-                self._key,
-                # The secret stands last and nothing before it holds a NUL, so that no two
-                # different credentials make one message.
-                f"{subject.kind}\0{subject.tenant}\0{subject.id}\0{version}\0{secret}".encode(),
-            )
+            # The secret stands last and nothing before it holds a NUL, so that no two
+            # different credentials make one message.
+            message = "\0".join((*subject, str(version), secret)).encode()
         except UnicodeEncodeError:
             self._limiter.failed(subject, address, now)
             return None
+        mark = hmac_sha256(self._key, message)
         known = self._known.get(mark)
         if known is not None and not known.holds(now):
             del self._known[mark]
@@ -178,13 +189,12 @@ class CredentialCheck:
             # Whoever made the guess first may hang up; then the next in line makes it.
             await asyncio.wait({running})
             if not running.cancelled():
-                return self._settle(mark, running.result(), subject, address, now)
+                return self._settle(mark, running.result(), attempt)
         if wait:
             raise _throttled(wait)
-        found = await self._judge(mark, subject, stored, secret, address, now)
-        return self._settle(mark, found, subject, address, now)
+        return self._settle(mark, await self._judge(mark, attempt, stored), attempt)
 
-    async def refuse(self, subject: Subject, address: str, now: datetime) -> None:
+    async def refuse(self, attempt: Attempt) -> None:
         """
         Count a failure that needed no secret to be found out, at the cost of one.
 
@@ -192,6 +202,7 @@ class CredentialCheck:
             ThrottledError: too many failures.
             BusyError: too many secrets are being hashed.
         """
+        subject, _, address, now = attempt
         wait = self._limiter.wait(subject, address, now)
         if wait:
             raise _throttled(wait)
@@ -209,27 +220,21 @@ class CredentialCheck:
         self._known.clear()
 
     async def _judge(
-        self,
-        mark: bytes,
-        subject: Subject,
-        stored: Sequence[Stored],
-        secret: str,
-        address: str,
-        now: datetime,
+        self, mark: bytes, attempt: Attempt, stored: Sequence[Stored]
     ) -> Stored | None:
         running: asyncio.Future[Stored | None] = (
             asyncio.get_running_loop().create_future()
         )
         self._running[mark] = running
-        self._limiter.begin(subject, address)
+        self._limiter.begin(attempt.subject, attempt.address)
         try:
-            found = await self._verify(stored, secret, now)
+            found = await self._verify(stored, attempt.secret, attempt.now)
         except BaseException:
             running.cancel()
             raise
         finally:
             del self._running[mark]
-            self._limiter.end(subject, address)
+            self._limiter.end(attempt.subject, attempt.address)
         running.set_result(found)
         return found
 
@@ -239,7 +244,7 @@ class CredentialCheck:
         encoded = secret.encode()
         if len(encoded) > MAX_SECRET_BYTES:
             return None
-        fingerprint = (SHA256_PREFIX + sha256(encoded).hex()).encode()
+        fingerprint = SHA256_PREFIX + sha256(encoded).hex()
         chosen: list[Stored] = []
         generated: Stored | None = None
         for each in stored:
@@ -247,7 +252,7 @@ class CredentialCheck:
                 continue
             if not each.digest.startswith(SHA256_PREFIX):
                 chosen.append(each)
-            elif equal(each.digest.encode(), fingerprint):
+            elif equal(each.digest, fingerprint):
                 generated = each
         if generated is not None:
             return generated
@@ -259,22 +264,17 @@ class CredentialCheck:
         return None
 
     def _settle(
-        self,
-        mark: bytes,
-        found: Stored | None,
-        subject: Subject,
-        address: str,
-        now: datetime,
+        self, mark: bytes, found: Stored | None, attempt: Attempt
     ) -> Stored | None:
         if found is None:
-            self._limiter.failed(subject, address, now)
+            self._limiter.failed(attempt.subject, attempt.address, attempt.now)
             return None
         known = self._known.get(mark)
         if known is None:
             known = self._known[mark] = _Known(found)
             if len(self._known) > self._capacity:
                 self._known.popitem(last=False)
-        known.remember(address, now)
+        known.remember(attempt.address, attempt.now)
         return found
 
 
@@ -314,4 +314,6 @@ class _Known:
 
 
 def _throttled(wait: int) -> ThrottledError:
-    return ThrottledError("Too many attempts failed; try again later.", retry_after=wait)
+    return ThrottledError(
+        "Too many attempts failed; try again later.", retry_after=wait
+    )

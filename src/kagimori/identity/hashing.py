@@ -76,7 +76,9 @@ class HashPool:
 
     async def _run(self, work: Callable[[], T]) -> T:
         if not self._places.acquire(blocking=False):
-            raise BusyError("Too many sign-ins are being checked; try again in a moment.")
+            raise BusyError(
+                "Too many sign-ins are being checked; try again in a moment."
+            )
         try:
             future = self._executor.submit(work)
         except RuntimeError:

@@ -17,7 +17,8 @@ import msgspec
 
 from kagimori.crypto import passwords
 from kagimori.errors import BusyError, StoreError
-from kagimori.identity.credentials import CredentialCheck, Stored, Subject
+from kagimori.events import Event, EventSink, Severity
+from kagimori.identity.credentials import Attempt, CredentialCheck, Stored, Subject
 from kagimori.identity.hashing import HashPool
 from kagimori.identity.strength import check_password
 from kagimori.identity.user import USERNAMES, USERS, User, is_username, username_key
@@ -32,9 +33,17 @@ class PasswordSignIn:
         store: where users lie.
         check: judges the password, under the limits.
         pool: hashes a password anew where its parameters have become old.
+        events: told of every refusal.
     """
 
-    def __init__(self, store: Store, check: CredentialCheck, pool: HashPool) -> None:
+    def __init__(
+        self,
+        store: Store,
+        check: CredentialCheck,
+        pool: HashPool,
+        events: EventSink,
+    ) -> None:
+        self._events = events
         self._store = store
         self._check = check
         self._pool = pool
@@ -56,15 +65,16 @@ class PasswordSignIn:
         found = await self._find(tenant, username)
         password_hash = found.value.password_hash if found else None
         secret = normalize_password(password)
+        subject = Subject("account", tenant, username_key(username))
         match = await self._check.match(
-            Subject("account", tenant, username_key(username)),
+            Attempt(subject, secret, address, now),
             found.version if found else 0,
             (Stored(password_hash),) if password_hash else (),
-            secret,
-            address,
-            now,
         )
         if found is None or match is None:
+            # The name that was typed stays out: people type passwords there by mistake.
+            fields = {"tenant": tenant, "user": found and found.id, "address": address}
+            self._events.emit(Event("password.failed", fields, Severity.WARNING))
             return None
         if passwords.needs_rehash(match.digest):
             await self._rehash(tenant, found.id, match.digest, secret)

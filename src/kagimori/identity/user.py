@@ -21,7 +21,7 @@ import msgspec
 
 from kagimori.crypto.digests import random_id
 from kagimori.errors import ConfigError
-from kagimori.storage.store import ABSENT, Change, Collection
+from kagimori.storage.store import ABSENT, Change, Collection, Document, Put
 
 USER_ID_PREFIX: Final = "usr_"
 """
@@ -127,3 +127,15 @@ USERS: Collection[User] = Collection("user", User, indexes=_user_indexes)
 USERNAMES: Collection[Username] = Collection(
     "username", Username, indexes=_username_indexes
 )
+
+
+def raise_epoch(document: Document) -> Put:
+    """
+    Return the change that ends every earlier sign-in of the user that a document holds.
+
+    Raises:
+        StoreError: the document cannot be read.
+    """
+    found = USERS.decode(document)
+    later = msgspec.structs.replace(found.value, epoch=found.value.epoch + 1)
+    return USERS.put(found.id, later, found.version)

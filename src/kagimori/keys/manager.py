@@ -153,6 +153,21 @@ class KeyManager(Generic[R]):
             and _due(self._probed_at, self.policy.probe_every, now)
         )
 
+    def next_look(self, now: datetime) -> datetime:
+        """
+        Return the earliest instant, from `now` on, at which something may be wanted.
+        """
+        if self.wants_load(now) or self.wants_probe(now):
+            return now
+        if self._failed_at is not None:
+            return self._failed_at + self._retry_after
+        if self._probed_at is None or self.loaded_at is None:
+            return now
+        return min(
+            self._probed_at + self.policy.probe_every,
+            self.loaded_at + self._reload_after,
+        )
+
     def is_stale(self, now: datetime) -> bool:
         """
         Say whether nobody could confirm the ring for longer than `stale_after`.

@@ -81,7 +81,10 @@ def verify_assertion(
     """
     try:
         verified = jws.verify(
-            assertion, record.keys, algorithms=ASSERTION_ALGORITHMS, max_length=MAX_LENGTH
+            assertion,
+            record.keys,
+            algorithms=ASSERTION_ALGORITHMS,
+            max_length=MAX_LENGTH,
         )
     except JoseError as error:
         raise InvalidJwsError(error.text) from None

@@ -208,7 +208,9 @@ class Client(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
                 "A public client cannot use client_credentials: it has nothing to prove itself by."
             )
         if self.is_public and self.is_legacy:
-            raise ConfigError("The profile legacy-2015 is for confidential clients only.")
+            raise ConfigError(
+                "The profile legacy-2015 is for confidential clients only."
+            )
         if GrantType.PASSWORD in self.grants and not self.is_legacy:
             raise ConfigError(
                 "The password grant exists only in the profile legacy-2015.",

@@ -18,7 +18,7 @@ from urllib.parse import unquote_plus
 
 from kagimori.errors import InvalidJwsError, OAuthError
 from kagimori.events import Event, EventSink, Severity
-from kagimori.identity.credentials import CredentialCheck, Subject
+from kagimori.identity.credentials import Attempt, CredentialCheck, Subject
 from kagimori.oauth import assertions
 from kagimori.oauth.admission import check_standing
 from kagimori.oauth.client import AuthMethod
@@ -88,12 +88,7 @@ class ClientAuthenticator:
             raise await self._refused(request, shown, "unknown, or another method")
         if method.uses_secret:
             found = await self._check.match(
-                Subject("client", context.id, shown.client_id),
-                record.version,
-                record.stored,
-                shown.secret,
-                request.address,
-                request.now,
+                _attempt(request, shown), record.version, record.stored
             )
             if found is None:
                 raise self._told(request, shown, "wrong secret")
@@ -117,13 +112,10 @@ class ClientAuthenticator:
     async def _refused(
         self, request: EndpointRequest, shown: _Shown, reason: str
     ) -> OAuthError:
-        subject = Subject("client", request.tenant.id, shown.client_id)
-        await self._check.refuse(subject, request.address, request.now)
+        await self._check.refuse(_attempt(request, shown))
         return self._told(request, shown, reason)
 
-    def _told(
-        self, request: EndpointRequest, shown: _Shown, reason: str
-    ) -> OAuthError:
+    def _told(self, request: EndpointRequest, shown: _Shown, reason: str) -> OAuthError:
         self._events.emit(
             Event(
                 "client_auth.failed",
@@ -140,6 +132,15 @@ class ClientAuthenticator:
             )
         )
         return invalid_client(reason)
+
+
+def _attempt(request: EndpointRequest, shown: _Shown) -> Attempt:
+    return Attempt(
+        Subject("client", request.tenant.id, shown.client_id),
+        shown.secret,
+        request.address,
+        request.now,
+    )
 
 
 def _shown(request: EndpointRequest) -> _Shown:

@@ -13,7 +13,7 @@ Rules of this module:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeVar
 
 from kagimori.crypto.jwk import JwkSet
 from kagimori.identity.credentials import Stored
@@ -21,6 +21,9 @@ from kagimori.oauth.client import CLIENTS, Client, GrantType, Profile, is_client
 from kagimori.oauth.resource import RESOURCES, Resource
 from kagimori.oauth.tenant import TENANTS, Tenant
 from kagimori.storage.store import Store
+
+if TYPE_CHECKING:
+    from kagimori.oauth.admission import Access
 
 CAPACITY: Final = 10_000
 """How many clients, and how many absent names, are remembered."""
@@ -54,7 +57,7 @@ class ClientRecord:
         self.stored = tuple(
             Stored(secret.digest, secret.expires) for secret in client.secrets
         )
-        self.plans: dict[object, object] = {}
+        self.plans: dict[object, Access] = {}
         self._keys: JwkSet | None = None
 
     @property
@@ -97,7 +100,7 @@ class Directory:
         self._store = store
         self._counter: int | None = None
         self._clients: _Bounded[tuple[str, str], ClientRecord] = _Bounded(capacity)
-        self._absent: _Bounded[tuple[str, str], bool] = _Bounded(capacity)
+        self._absent: _Bounded[tuple[str, str], None] = _Bounded(capacity)
         self._resources: _Bounded[str, Resources] = _Bounded(capacity)
         self._tenants: _Bounded[str, Tenant | None] = _Bounded(capacity)
         self._password_grant: _Bounded[str, bool] = _Bounded(capacity)
@@ -122,7 +125,7 @@ class Directory:
         record = None if found is None else ClientRecord(found.value, found.version)
         if epoch == self.epoch:
             if record is None:
-                self._absent.put(key, True)
+                self._absent.put(key, None)
             else:
                 self._clients.put(key, record)
         return record

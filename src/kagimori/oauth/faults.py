@@ -15,6 +15,7 @@ from typing import Final
 from kagimori.errors import (
     BusyError,
     ContentionError,
+    InvalidTokenError,
     KagimoriError,
     KeyRingError,
     OAuthError,
@@ -79,6 +80,8 @@ def translate(error: KagimoriError) -> OAuthError:
             return _unavailable(error)
         case KeyRingError():
             return _unavailable(error)
+        case InvalidTokenError():
+            return invalid_grant(_detail(error))
         case StoreError() if error.transient:
             return _unavailable(error)
     return OAuthError(

@@ -83,7 +83,9 @@ class TokenAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         return "TokenAnswer()"
 
 
-class IntrospectionAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class IntrospectionAnswer(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
+):
     """
     What introspection says of a token (RFC 7662 section 2.2).
 

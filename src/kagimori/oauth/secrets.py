@@ -19,8 +19,8 @@ from kagimori.identity.hashing import HashPool
 from kagimori.identity.strength import check_client_secret
 from kagimori.oauth.client import ClientSecret
 
-SECRET_PREFIX = "kgm_cs_"  # noqa: S105 - a public prefix, which lets scanners find leaks
-"""Begins every generated client secret."""
+SECRET_PREFIX = "kgm_cs_"
+"""Begins every generated client secret, so that scanners find leaked ones."""
 
 _LAST = 4
 

@@ -41,8 +41,7 @@ def check_keys(tenant: str, keys: Sequence[DocumentKey | Reference]) -> None:
                 raise ValueError(
                     f"The reference at position {position} must name an earlier one."
                 )
-            if not key.field.isidentifier():
-                raise ValueError("An index field is named like a variable.")
+            _check_field(key.field)
         else:
             _check_text(key.id)
 
@@ -65,8 +64,7 @@ def check_changes(tenant: str, changes: Sequence[Change]) -> None:
             if change.expires is not None and change.expires.tzinfo is None:
                 raise ValueError("An expiry is an aware datetime.")
             for field, value in change.indexes.items():
-                if not field.isidentifier():
-                    raise ValueError("An index field is named like a variable.")
+                _check_field(field)
                 _check_text(value)
 
 
@@ -79,6 +77,12 @@ def check_page(limit: int) -> None:
     """
     if not 1 <= limit <= MAX_PAGE:
         raise ValueError(f"A page holds 1 to {MAX_PAGE} documents.")
+
+
+def _check_field(name: str) -> None:
+    # Adapters write it into paths between double quotes.
+    if not (name.isascii() and name.isprintable()) or '"' in name or "\\" in name:
+        raise ValueError("An index field is named in plain ASCII without quotes.")
 
 
 def _check_text(text: str) -> None:

@@ -169,8 +169,11 @@ class SqliteStore:
         Raises:
             StoreError: the database file was removed or replaced, among other reasons.
         """
-        # Reading the counter costs no more than asking SQLite whether anything changed.
+        if self._closed:
+            raise sqlite_faults.closed(self._database.path)
+        # Once a poll, so that readers too hear of a file that is gone.
         self._database.verify()
+        # Reading the counter costs no more than asking SQLite whether anything changed.
         return int((await self._read(_COUNTER, ()))[0][0])
 
     async def purge(self, limit: int = 1000) -> int:

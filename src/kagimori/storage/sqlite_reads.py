@@ -38,7 +38,7 @@ def from_micros(value: int) -> datetime:
     """
     Return microseconds since 1970 as an aware UTC `datetime`.
     """
-    return _EPOCH + timedelta(microseconds=value)
+    return _EPOCH + _MICROSECOND * value
 
 
 # --- by id and by reference ----------------------------------------------------------------
@@ -57,7 +57,7 @@ def load(
     for key in keys:
         if isinstance(key, Reference):
             shape.append(key.of)
-            parameters += (key.kind, f"$.{key.field}")
+            parameters += (key.kind, f'$."{key.field}"')
         else:
             shape.append(-1)
             parameters += key
@@ -70,15 +70,12 @@ def loaded(
     """
     Return the documents in the row of `load`, ``None`` where there is none.
     """
-    found: list[Document | None] = []
-    at = 1
-    for key in keys:
-        id_, version, body, expires = row[at : at + 4]
-        at += 4
-        found.append(
-            None if id_ is None else _document(key.kind, id_, version, body, expires)
-        )
-    return tuple(found)
+    return tuple(
+        [
+            None if row[at] is None else _document(key.kind, *row[at : at + 4])
+            for at, key in zip(range(1, len(row), 4), keys, strict=True)
+        ]
+    )
 
 
 @lru_cache(maxsize=256)

@@ -89,18 +89,19 @@ class Transaction:
                 may have been written, and the caller rolls them back.
         """
         version = self._revision + 1
-        announced = False
+        writes = announced = False
         for change in changes:
+            if isinstance(change, Check):
+                self._expect(tenant, change)
+                continue
             if isinstance(change, Put):
                 self._put(tenant, change, version)
-                announced |= change.announce
-            elif isinstance(change, Delete):
-                self._delete(tenant, change)
-                announced |= change.announce
             else:
-                self._expect(tenant, change)
+                self._delete(tenant, change)
+            writes = True
+            announced = announced or change.announce
         # Only now: a conflict on the way here leaves the revision as it was.
-        self._revision = version
+        self._revision += writes
         self._counter += announced
 
     def purge(self, limit: int) -> int:

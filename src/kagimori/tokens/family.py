@@ -78,6 +78,10 @@ class Seen(msgspec.Struct, frozen=True, omit_defaults=True):
         return cls(address[:LONGEST_ADDRESS], agent[:LONGEST_AGENT])
 
 
+NOWHERE = Seen()
+"""Where the operator keeps no addresses."""
+
+
 class SealedTagKey(msgspec.Struct, frozen=True):
     """
     A tag key as it is stored: protected by the ring.
@@ -94,9 +98,7 @@ class SealedTagKey(msgspec.Struct, frozen=True):
         return f"SealedTagKey(protection_key={self.protection_key!r})"
 
 
-class RefreshTokenFamily(
-    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
-):
+class RefreshTokenFamily(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """
     The record of one family (requirements B2).
 
@@ -161,8 +163,8 @@ class RefreshTokenFamily(
     revoked_at: datetime | None = None
     revoke_reason: EndReason | None = None
     device: str = ""
-    first_seen: Seen = Seen()
-    last_seen: Seen = Seen()
+    first_seen: Seen = NOWHERE
+    last_seen: Seen = NOWHERE
 
     def __repr__(self) -> str:
         return (
@@ -172,15 +174,14 @@ class RefreshTokenFamily(
 
     def end(self, now: datetime) -> FamilyEnd | None:
         """
-        Return why and when the family ended, or ``None`` while it lives.
+        Return why and when the family ended first, or ``None`` while it lives.
 
         Bounds: it is over from a deadline on.
         """
-        if self.revoked_at is not None:
-            return FamilyEnd(
-                self.revoke_reason or EndReason.OPERATOR, self.revoked_at
-            )
-        if now < self.idle_deadline:
+        revoked_at = self.revoked_at
+        if revoked_at is not None and revoked_at < self.idle_deadline:
+            return FamilyEnd(self.revoke_reason or EndReason.OPERATOR, revoked_at)
+        if revoked_at is None and now < self.idle_deadline:
             return None
         # The idle deadline is never later than the absolute one, so it says which came first.
         if self.idle_deadline < self.absolute_deadline:
@@ -239,7 +240,11 @@ class RefreshTokenFamily(
         return max(lifetime, timedelta(seconds=1))
 
     def touch(
-        self, policy: RefreshPolicy, seen: Seen, now: datetime
+        self,
+        tag_key: SealedTagKey,
+        policy: RefreshPolicy,
+        seen: Seen,
+        now: datetime,
     ) -> RefreshTokenFamily:
         """
         Return the family after a use of its current token, which stays.
@@ -255,6 +260,7 @@ class RefreshTokenFamily(
             idle_deadline=min(now + policy.idle_lifetime, self.absolute_deadline),
             sealed_successor=None,
             successor_used_at=used,
+            tag_key=tag_key,
             last_seen=seen,
         )
 
@@ -262,11 +268,12 @@ class RefreshTokenFamily(
         self,
         successor: RefreshToken,
         sealed: bytes,
+        now: datetime,
+        *,
         tag_key: SealedTagKey,
         policy: RefreshPolicy,
         longest_access: timedelta,
         seen: Seen,
-        now: datetime,
     ) -> RefreshTokenFamily:
         """
         Return the family with a successor of its current token.
@@ -348,7 +355,7 @@ def open_family(
     """
     token = RefreshToken.make(id_, 1, secret, tag_key)
     absolute = now + policy.absolute_lifetime
-    seen = seen or Seen()
+    seen = seen or NOWHERE
     family = RefreshTokenFamily(
         id=id_,
         tenant=tenant,

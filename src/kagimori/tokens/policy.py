@@ -28,7 +28,7 @@ NEAR_EXPIRY = 0.7
 LONGEST_WINDOW = timedelta(seconds=120)
 LONGEST_LIFETIME = timedelta(days=3650)
 MOST_REPLAYS = 100_000
-MOST_FAMILIES = 10_000
+MOST_FAMILIES = 900
 
 
 class Rotation(enum.Enum):
@@ -146,9 +146,7 @@ class RefreshPolicy(msgspec.Struct, frozen=True, kw_only=True):
         _within("max_families", self.max_families, 1, MOST_FAMILIES)
         # Zero would mean "for ever", which no family may be (B7).
         shortest = timedelta(seconds=1)
-        _within(
-            "absolute_lifetime", self.absolute_lifetime, shortest, LONGEST_LIFETIME
-        )
+        _within("absolute_lifetime", self.absolute_lifetime, shortest, LONGEST_LIFETIME)
         _within("idle_lifetime", self.idle_lifetime, shortest, LONGEST_LIFETIME)
         if self.idle_lifetime > self.absolute_lifetime:
             raise ConfigError(

@@ -183,7 +183,9 @@ class RefreshToken:
         return equal(tag_key.tag(body[:-TAG_BYTES]), body[-TAG_BYTES:])
 
     def __repr__(self) -> str:
-        return f"RefreshToken(family_id={self.family_id!r}, generation={self.generation})"
+        return (
+            f"RefreshToken(family_id={self.family_id!r}, generation={self.generation})"
+        )
 
     def __copy__(self) -> RefreshToken:
         return self

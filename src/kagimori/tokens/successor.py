@@ -28,9 +28,7 @@ def seal_successor(
     Args:
         nonce: 12 random bytes. Two racing requests seal two successors under one key.
     """
-    sealed = gcm_seal(
-        _key(presented), nonce, successor.to_bytes(), _context(presented)
-    )
+    sealed = gcm_seal(_key(presented), nonce, successor.to_bytes(), _context(presented))
     return nonce + sealed
 
 
@@ -49,9 +47,7 @@ def open_successor(presented: RefreshToken, sealed: bytes) -> RefreshToken:
 
 
 def _key(presented: RefreshToken) -> bytes:
-    return hkdf_sha256(
-        presented.to_bytes(), salt=None, info=_INFO, length=_KEY_BYTES
-    )
+    return hkdf_sha256(presented.to_bytes(), salt=None, info=_INFO, length=_KEY_BYTES)
 
 
 def _context(presented: RefreshToken) -> bytes:

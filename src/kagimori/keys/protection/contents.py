@@ -34,7 +34,7 @@ class ProtectionPolicy:
     How keys of a protection ring follow each other.
 
     Attributes:
-        lifetime: from a key's making to its expiration, as .NET counts it.
+        lifetime: how long a key protects.
         announce: how long before an expiration the successor is in the ring, at least; .NET
             nodes need three days.
         first_backdated: how far in the past the first key of a ring activates, so that a node
@@ -259,11 +259,11 @@ def successor_due(
     The caller makes sure first that every key of the ring can be read.
     """
     usable = [key for key in contents.keys if not key.is_revoked]
-    expires = now + policy.lifetime
     if not usable:
-        return now - policy.first_backdated, expires
+        return now - policy.first_backdated, now + policy.lifetime
     last = usable[-1].timeline
     end = last.due or last.activates
     if end - now > policy.announce or not policy.is_automatic:
         return None
-    return max(end, now), expires
+    activates = max(end, now)
+    return activates, activates + policy.lifetime

@@ -69,6 +69,13 @@ class Material:
             self._error = None
             return self._opened
 
+    @property
+    def is_open(self) -> bool:
+        """
+        Whether the secret has been unwrapped.
+        """
+        return self._opened is not None
+
     def forget_failure(self) -> None:
         """
         Let the next use try again, whatever went wrong before.
@@ -93,10 +100,11 @@ class ProtectionKey:
         id: the GUID, lower case with hyphens.
         raw_id: the id as it lies in a frame.
         timeline: the key's times; `due` is .NET's expirationDate.
+        material: the key's secret, not yet unwrapped perhaps.
         is_revoked: whether by id or by date; such a key neither protects nor unprotects.
     """
 
-    __slots__ = ("_material", "id", "is_revoked", "raw_id", "timeline")
+    __slots__ = ("id", "is_revoked", "material", "raw_id", "timeline")
 
     def __init__(
         self, material: Material, timeline: KeyTimeline, is_revoked: bool
@@ -105,21 +113,14 @@ class ProtectionKey:
         self.raw_id = id_bytes(self.id)
         self.timeline = timeline
         self.is_revoked = is_revoked
-        self._material = material
+        self.material = material
 
     @property
     def stored(self) -> StoredKey:
         """
         The key's element.
         """
-        return self._material.stored
-
-    @property
-    def material(self) -> Material:
-        """
-        The key's secret, not yet unwrapped perhaps.
-        """
-        return self._material
+        return self.material.stored
 
     @property
     def algorithm(self) -> str:
@@ -133,7 +134,7 @@ class ProtectionKey:
         """
         Return the same key with other times.
         """
-        return ProtectionKey(self._material, timeline, self.is_revoked)
+        return ProtectionKey(self.material, timeline, self.is_revoked)
 
     def sealer(self, aad: bytes) -> Sealer:
         """
@@ -142,7 +143,7 @@ class ProtectionKey:
         Raises:
             KeyRingError: the key cannot be read.
         """
-        row, kdf = self._material.open()
+        row, kdf = self.material.open()
         return sealer(kdf, row, self.raw_id, aad)
 
     def __repr__(self) -> str:

@@ -137,7 +137,7 @@ def write(element: Element, *, indent: bool = False, declaration: bool = False) 
 def _write(
     node: Element, default: str, depth: int, indent: bool, parts: list[str]
 ) -> None:
-    if node.tag is ET.Comment:
+    if is_comment(node):
         parts.append(f"<!--{node.text or ''}-->")
         return
     namespace, local = split(node.tag)
@@ -201,6 +201,13 @@ def split(tag: str) -> tuple[str, str]:
     return "", tag
 
 
+def is_comment(node: Element) -> bool:
+    """
+    Whether a node of the tree is a comment: those have a function for a tag.
+    """
+    return callable(node.tag)
+
+
 def text_of(element: Element) -> str:
     """
     Return all text in an element and below, comments left out, trimmed.
@@ -211,7 +218,7 @@ def text_of(element: Element) -> str:
 
 
 def _gather(element: Element, parts: list[str]) -> None:
-    if element.tag is not ET.Comment:
+    if not is_comment(element):
         parts.append(element.text or "")
         for child in element:
             _gather(child, parts)
@@ -222,7 +229,7 @@ def children(element: Element) -> list[Element]:
     """
     Return the child elements, comments left out.
     """
-    return [child for child in element if child.tag is not ET.Comment]
+    return [child for child in element if not is_comment(child)]
 
 
 def only_child(element: Element) -> Element:

@@ -34,16 +34,18 @@ def claims() -> bytes:
     Return the claims of an access token as our server issues it (RFC 9068).
     """
     now = int(time.time())
-    return json.dumps({
-        "iss": "https://id.example.com",
-        "sub": "248289761001",
-        "aud": "urn:kagimori:api",
-        "client_id": "machine",
-        "scope": "api",
-        "iat": now,
-        "exp": now + 3600,
-        "jti": secrets.token_urlsafe(16),
-    }).encode()
+    return json.dumps(
+        {
+            "iss": "https://id.example.com",
+            "sub": "248289761001",
+            "aud": "urn:kagimori:api",
+            "client_id": "machine",
+            "scope": "api",
+            "iat": now,
+            "exp": now + 3600,
+            "jti": secrets.token_urlsafe(16),
+        }
+    ).encode()
 
 
 def bare_key() -> ec.EllipticCurvePrivateKey:
@@ -68,7 +70,7 @@ def our_key(key: ec.EllipticCurvePrivateKey) -> Jwk:
 
 def jws_sign() -> Figure:
     """
-    `jws.sign` against the bare signature of the same bytes.
+    Time `jws.sign` against the bare signature of the same bytes.
     """
     bare = bare_key()
     key = our_key(bare)
@@ -93,7 +95,7 @@ def jws_sign() -> Figure:
 
 def verifier() -> Figure:
     """
-    `TokenVerifier` with a warm key against the bare verification of the same bytes.
+    Time `TokenVerifier` with a warm key against the bare verification of the same bytes.
     """
     bare = bare_key()
     key = our_key(bare)
@@ -145,7 +147,7 @@ def _round_trips(better_than: str) -> str:
 
 def protect_fernet() -> Figure:
     """
-    A protect and an unprotect of 200 bytes against Fernet's.
+    Time a protect and an unprotect of 200 bytes against Fernet's.
     """
     with tempfile.TemporaryDirectory() as name:
         ring, protector, plaintext = _protection(Path(name))
@@ -190,7 +192,7 @@ def _dp_peer() -> Path:
 
 def protect_dotnet() -> Figure:
     """
-    A protect and an unprotect of 200 bytes against ASP.NET Core's own.
+    Time a protect and an unprotect of 200 bytes against ASP.NET Core's own.
     """
     peer = _dp_peer()
     with tempfile.TemporaryDirectory() as name:
@@ -231,7 +233,7 @@ def protect_dotnet() -> Figure:
 
 def library_import() -> Figure:
     """
-    How long a program waits for `import kagimori` and an opened ring.
+    Time how long a program waits for `import kagimori` and an opened ring.
     """
 
     def run(code: str) -> float:

@@ -4,7 +4,7 @@ Figures of the server against node-oidc-provider.
 
 from __future__ import annotations
 
-import shutil
+import itertools
 import tempfile
 import time
 from pathlib import Path
@@ -38,7 +38,7 @@ def _against_peer(
 
 def client_credentials() -> Figure:
     """
-    The rate of client_credentials, ES256, one process.
+    Measure the rate of client_credentials, ES256, one process.
     """
     ours, theirs = _against_peer(CLIENT_CREDENTIALS, servers.MACHINE, {"SCOPE": "api"})
     return Figure(
@@ -56,7 +56,7 @@ def client_credentials() -> Figure:
 
 def refresh() -> Figure:
     """
-    The rate of refreshes with rotation: ours durable, the peer's kept nowhere.
+    Measure the rate of refreshes with rotation: ours durable, the peer's kept nowhere.
     """
     ours, theirs = _against_peer(REFRESH, servers.LEGACY, {})
     return Figure(
@@ -74,7 +74,7 @@ def refresh() -> Figure:
 
 def start() -> Figure:
     """
-    From the command to the first token, on a folder that is there.
+    Time the way from the command to the first token, on a folder that is there.
     """
 
     def first_token(data: Path) -> float:
@@ -114,32 +114,32 @@ def start() -> Figure:
 
 def memory() -> Figure:
     """
-    The resident memory of one worker after 100,000 tokens.
+    Measure the resident memory of one worker after 100,000 tokens.
     """
 
     def resident(process: psutil.Process) -> float:
         every = [process, *process.children(recursive=True)]
         return max(child.memory_info().rss for child in every) / 1e6
 
+    kinds = itertools.cycle(
+        [
+            (CLIENT_CREDENTIALS, {"BASIC": servers.MACHINE, "SCOPE": "api"}),
+            (REFRESH, {"BASIC": servers.LEGACY}),
+        ]
+    )
+    values: list[float] = []
     with (
         tempfile.TemporaryDirectory() as name,
         servers.ours(Path(name) / "data") as ours,
     ):
         process = psutil.Process(ours.process.pid)
-        url = ours.url("/oauth/token")
-        seen = {"at the start": resident(process)}
-        values: list[float] = []
+        at_start = resident(process)
         made = 0
         while made < 2 * TOKENS:
-            load = CLIENT_CREDENTIALS
-            environment = {"BASIC": servers.MACHINE, "SCOPE": "api"}
-            if len(values) % 2:
-                load, environment = REFRESH, {"BASIC": servers.LEGACY}
-            made += load.run(url, **environment).requests
-            values.append(resident(process))
-            seen[f"after {made} tokens"] = values[-1]
-            if made < TOKENS:
-                values = values[-1:]
+            load, environment = next(kinds)
+            made += load.run(ours.url("/oauth/token"), **environment).requests
+            if made >= TOKENS:
+                values.append(resident(process))
     return Figure(
         "memory",
         "resident memory of one worker from 100,000 tokens to 200,000",
@@ -148,7 +148,11 @@ def memory() -> Figure:
         Better.LOWER,
         100,
         values,
-        extra=seen,
+        extra={
+            "at the start": at_start,
+            "first": values[0],
+            "last": values[-1],
+        },
     )
 
 
@@ -158,11 +162,3 @@ FIGURES = {
     "start": start,
     "memory": memory,
 }
-
-
-def copy_folder(source: Path, target: Path) -> Path:
-    """
-    Copy a data folder whose server has ended.
-    """
-    shutil.copytree(source, target)
-    return target

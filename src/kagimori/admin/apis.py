@@ -1,0 +1,155 @@
+"""
+The operator's verbs for APIs: the resources that access tokens are made for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+
+import msgspec
+
+from kagimori.admin.audit import Trail
+from kagimori.admin.verb import Done, commit_verb
+from kagimori.errors import NotFoundError, RefusedError
+from kagimori.keys.journal import Cause
+from kagimori.oauth.resource import RESOURCES, Resource
+from kagimori.storage.store import ABSENT, Document, Store
+
+LIMIT = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class NewApi:
+    """
+    What an operator says of an API to be made; see `Resource` for the fields.
+
+    The two legacy switches belong to the demo world's API; see `kagimori.admin.demo`.
+    """
+
+    id: str
+    identifier: str
+    name: str = ""
+    scopes: tuple[str, ...] = ()
+    signing_algorithm: str | None = None
+    access_token_lifetime: timedelta | None = None
+    clients: tuple[str, ...] = ()
+    bearer_in_query: bool = False
+    legacy_error_code: bool = False
+
+
+class ApiView(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    What may be shown of an API; the lifetime in seconds.
+    """
+
+    id: str
+    identifier: str
+    name: str
+    created: datetime
+    scopes: tuple[str, ...]
+    signing_algorithm: str | None
+    access_token_lifetime: int | None
+    clients: tuple[str, ...]
+    disabled: bool
+
+    @classmethod
+    def of(cls, api: Resource) -> ApiView:
+        """
+        Return the view of an API.
+        """
+        lifetime = api.access_token_lifetime
+        return cls(
+            id=api.id,
+            identifier=api.identifier,
+            name=api.name,
+            created=api.created,
+            scopes=api.scopes,
+            signing_algorithm=api.signing_algorithm,
+            access_token_lifetime=int(lifetime.total_seconds()) if lifetime else None,
+            clients=api.clients,
+            disabled=api.disabled,
+        )
+
+
+class ApiAdmin:
+    """
+    Makes and removes APIs.
+    """
+
+    def __init__(
+        self, store: Store, trail: Trail, now: Callable[[], datetime]
+    ) -> None:
+        self._store = store
+        self._trail = trail
+        self._now = now
+
+    async def list(self, tenant: str) -> tuple[ApiView, ...]:
+        """
+        Return the APIs of a tenant, in the order of their ids.
+        """
+        found = await RESOURCES.find(self._store, tenant, limit=LIMIT)
+        return tuple(ApiView.of(api.value) for api in found)
+
+    async def create(self, tenant: str, asked: NewApi, *, cause: Cause) -> ApiView:
+        """
+        Make an API.
+
+        Raises:
+            ConfigError: it cannot be as asked.
+            RefusedError: the id or the identifier is taken.
+        """
+        api = Resource(created=self._now(), **asdict(asked))
+        api.validate()
+        taken = await RESOURCES.find(
+            self._store, tenant, ("identifier", api.identifier), limit=1
+        )
+        if taken:
+            raise RefusedError(
+                f"The API {taken[0].id!r} has the identifier {api.identifier!r} already."
+            )
+
+        def decide(documents: tuple[Document | None, ...], _: datetime) -> Done[None]:
+            if documents[0] is not None:
+                raise RefusedError(f"There is an API {api.id!r} already.")
+            return Done(None, (RESOURCES.put(api.id, api, ABSENT),))
+
+        await commit_verb(
+            self._store,
+            self._trail,
+            tenant,
+            "api.created",
+            api.id,
+            cause,
+            [RESOURCES.key(api.id)],
+            decide,
+        )
+        return ApiView.of(api)
+
+    async def delete(self, tenant: str, api_id: str, *, cause: Cause) -> None:
+        """
+        Remove an API; no token is made for it any more.
+
+        Raises:
+            NotFoundError: there is none of this id.
+        """
+
+        def decide(documents: tuple[Document | None, ...], _: datetime) -> Done[None]:
+            found = RESOURCES.maybe(documents[0])
+            if found is None:
+                raise NotFoundError(
+                    f"There is no API {api_id!r}.", hint="See `kagimori apis list`."
+                )
+            return Done(None, (RESOURCES.delete(api_id, found.version),))
+
+        await commit_verb(
+            self._store,
+            self._trail,
+            tenant,
+            "api.deleted",
+            api_id,
+            cause,
+            [RESOURCES.key(api_id)],
+            decide,
+        )

@@ -1,0 +1,168 @@
+"""
+Live keys: what signs, and what cookies are made with.
+
+Rules of this module:
+
+1. A key shows nothing of itself and cannot be pickled.
+2. Material is absent where it is not needed any more or could not be read. Such a key still
+   verifies, by its public half; asked to sign it raises, and nothing is made in its place.
+"""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+from kagimori.crypto.jwk import Jwk
+from kagimori.crypto.jws import Signer
+from kagimori.crypto.kdf import hkdf_sha256
+from kagimori.errors import SigningUnavailableError
+from kagimori.keys.timeline import KeyTimeline
+
+COOKIE_ALGORITHM = "HKDF-SHA256"
+"""What a cookie key is for: other keys are derived from it, each for one purpose."""
+
+
+class SigningKey:
+    """
+    A key of a signing ring.
+
+    Args:
+        id_: the kid.
+        algorithm: its one algorithm.
+        timeline: its times.
+        public: the public half.
+        private: the whole key, where this process may sign with it.
+    """
+
+    __slots__ = ("_private", "_signers", "algorithm", "id", "public", "timeline")
+
+    def __init__(
+        self,
+        id_: str,
+        algorithm: str,
+        timeline: KeyTimeline,
+        public: Jwk,
+        private: Jwk | None = None,
+        *,
+        _signers: dict[str | None, Signer] | None = None,
+    ) -> None:
+        self.id = id_
+        self.algorithm = algorithm
+        self.timeline = timeline
+        self.public = public
+        self._private = private
+        self._signers = {} if _signers is None else _signers
+
+    @property
+    def can_sign(self) -> bool:
+        """
+        Whether the private half is at hand.
+        """
+        return self._private is not None
+
+    def sign(self, message: bytes) -> bytes:
+        """
+        Return the raw JOSE signature of a message (RFC 7515 section 5.1, step 5).
+
+        Raises:
+            SigningUnavailableError: the private half is not at hand.
+        """
+        return self._key().sign(message, self.algorithm)
+
+    def jws_signer(self, typ: str | None = None) -> Signer:
+        """
+        Return what signs compact JWS with this key, made once for each ``typ``.
+
+        Raises:
+            SigningUnavailableError: the private half is not at hand.
+        """
+        signer = self._signers.get(typ)
+        if signer is None:
+            signer = self._signers[typ] = Signer(self._key(), typ=typ)
+        return signer
+
+    def with_timeline(self, timeline: KeyTimeline) -> SigningKey:
+        """
+        Return the same key with other times.
+        """
+        return SigningKey(
+            self.id,
+            self.algorithm,
+            timeline,
+            self.public,
+            self._private,
+            _signers=self._signers,
+        )
+
+    def _key(self) -> Jwk:
+        if self._private is None:
+            raise SigningUnavailableError(
+                f"The signing key {self.id} cannot be used by this server.",
+                hint="`kagimori doctor` says why.",
+                kid=self.id,
+            )
+        return self._private
+
+    def __repr__(self) -> str:
+        return f"<SigningKey {self.id!r} {self.algorithm}>"
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError("a key cannot be pickled")
+
+
+class CookieKey:
+    """
+    A key of a cookie ring: 32 to 64 bytes from which the keys of cookies are derived.
+
+    Args:
+        id_: the key's id, carried by each cookie.
+        timeline: its times.
+        secret: the material, where it could be read.
+    """
+
+    __slots__ = ("_secret", "id", "timeline")
+
+    algorithm = COOKIE_ALGORITHM
+
+    def __init__(
+        self, id_: str, timeline: KeyTimeline, secret: bytes | None = None
+    ) -> None:
+        self.id = id_
+        self.timeline = timeline
+        self._secret = secret
+
+    @property
+    def is_readable(self) -> bool:
+        """
+        Whether the material is at hand.
+        """
+        return self._secret is not None
+
+    def derive(self, purpose: str, length: int = 32) -> bytes:
+        """
+        Return the key for one purpose (RFC 5869).
+
+        Raises:
+            SigningUnavailableError: the material is not at hand.
+        """
+        if self._secret is None:
+            raise SigningUnavailableError(
+                f"The cookie key {self.id} cannot be used by this server.",
+                hint="`kagimori doctor` says why.",
+                kid=self.id,
+            )
+        return hkdf_sha256(
+            self._secret, salt=None, info=purpose.encode(), length=length
+        )
+
+    def with_timeline(self, timeline: KeyTimeline) -> CookieKey:
+        """
+        Return the same key with other times.
+        """
+        return CookieKey(self.id, timeline, self._secret)
+
+    def __repr__(self) -> str:
+        return f"<CookieKey {self.id!r}>"
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError("a key cannot be pickled")

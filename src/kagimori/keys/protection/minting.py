@@ -1,0 +1,158 @@
+"""
+Making a key of a protection ring and the change that adds it.
+
+Rules of this module:
+
+1. What was wrapped is unwrapped and compared before it is written: a ring that cannot be read
+   back is never stored.
+2. A key is not made where it would be born revoked, or where clear keys would lie in a place
+   that others may write (K11).
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from secrets import token_bytes
+from typing import Protocol, runtime_checkable
+
+from kagimori.crypto.digests import equal
+from kagimori.errors import (
+    InsecureConfigError,
+    KeyStateError,
+    KeyWrapError,
+    RingReadOnlyError,
+)
+from kagimori.keys.protection import elements, ticks, xml
+from kagimori.keys.protection.algorithms import ProtectionAlgorithm
+from kagimori.keys.protection.contents import Contents, revoked_before
+from kagimori.keys.protection.elements import RingState
+from kagimori.keys.store import Element, KeyStore
+from kagimori.keys.wrapping import KeyWrapper
+
+MASTER_BYTES = 64
+_MOST_REASONS = 200
+
+
+@runtime_checkable
+class SharedPlace(Protocol):
+    """
+    A store that knows who else may write where it lies; others need not say.
+    """
+
+    def others_may_write(self) -> bool:
+        """
+        Whether group or world may write there.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Minted:
+    """
+    A key that was made but not stored.
+    """
+
+    key_id: str
+    element: Element
+
+
+def require_writer(
+    store: KeyStore, wrapper: KeyWrapper | None, *, read_only: bool
+) -> KeyWrapper:
+    """
+    Return the wrapper, if a key may be written to this store with it.
+
+    Raises:
+        RingReadOnlyError: the ring was opened read-only.
+        InsecureConfigError: no wrapper is named, or clear keys would lie where others write.
+    """
+    if read_only:
+        raise RingReadOnlyError(
+            "The ring was opened read-only, so no key can be added to it.",
+            hint="Open it for writing elsewhere.",
+        )
+    if wrapper is None:
+        raise InsecureConfigError(
+            "A key can only be added to a ring with a wrapper named.",
+            hint="Name one, such as wrapper='passphrase:file:/path'; 'plaintext:' leaves the "
+            "keys readable to whoever reads the store.",
+        )
+    # Whoever may write there could plant a key of his own, and whoever reads has them all.
+    if (
+        wrapper.is_plaintext
+        and isinstance(store, SharedPlace)
+        and store.others_may_write()
+    ):
+        raise InsecureConfigError(
+            f"Clear keys are not written to {store.name}: group or world may write there.",
+            hint="Take those rights away (chmod go-w), or name a wrapper.",
+        )
+    return wrapper
+
+
+def mint(
+    wrapper: KeyWrapper,
+    algorithm: ProtectionAlgorithm,
+    created: datetime,
+    activates: datetime,
+    expires: datetime,
+) -> Minted:
+    """
+    Make a key, wrap it and prove that it can be read back.
+
+    Raises:
+        KeyWrapError: the wrapper refuses, or gives back something else.
+    """
+    key_id = str(uuid.UUID(bytes=token_bytes(16), version=4))
+    master = token_bytes(MASTER_BYTES)
+    secret = elements.secret_text(master)
+    wrapped = wrapper.wrap(secret, key_id)
+    dates = tuple(ticks.from_datetime(date) for date in (created, activates, expires))
+    root = elements.key_element(
+        key_id, (dates[0], dates[1], dates[2]), algorithm, wrapped
+    )
+    element = Element(elements.friendly_name(root), xml.write(root))
+    stored = elements.read_key(root, element.name, element.xml)
+    row, back = elements.read_secret(stored, wrapper.unwrap)
+    if row != algorithm or not equal(back, master):
+        raise KeyWrapError(
+            f"What {wrapper.name} wrapped does not unwrap to the same; nothing was stored.",
+            hint="Wrapping and unwrapping must use the same key.",
+        )
+    return Minted(key_id, element)
+
+
+def state_after(
+    contents: Contents, application: str | None, reasons: Mapping[str, str]
+) -> Element:
+    """
+    Return our state element for the commit that follows `contents`.
+    """
+    merged = {**contents.state.reasons, **reasons}
+    kept = dict(list(merged.items())[-_MOST_REASONS:])
+    named = contents.state.application
+    state = RingState(
+        contents.state.generation + 1,
+        application if named is None else named,
+        kept,
+    )
+    return Element(elements.STATE, xml.write(elements.state_element(state)))
+
+
+def refuse_born_revoked(contents: Contents, created: datetime) -> None:
+    """
+    Refuse to make a key that a revocation by date would cover.
+
+    Raises:
+        KeyStateError: a revocation in the ring is dated later than `created`.
+    """
+    before = revoked_before(contents.revocations)
+    if before is not None and ticks.from_datetime(created) < before:
+        raise KeyStateError(
+            f"A revocation in the ring covers all keys made before {ticks.write(before)}, so "
+            "a key made now would be revoked at once.",
+            hint="Remove that revocation, or wait.",
+        )

@@ -1,0 +1,178 @@
+"""
+Room in the ledger: granted before a token leaves, counted after.
+
+Rules of this module:
+
+1. The key is chosen anew by the store's time for each reservation. So a node whose clock is
+   ahead cannot sign with a key before its date, and one behind not with a key that is over.
+2. A reservation is committed on condition of the ring's version. Whoever holds an older ring
+   loses, reads, and decides again.
+3. Requests of one tenant wait for one reservation, not each for its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from datetime import datetime
+
+from kagimori.errors import (
+    ConflictError,
+    SigningUnavailableError,
+    StoreError,
+    UnsupportedAlgorithmError,
+)
+from kagimori.keys.changing import no_ring
+from kagimori.keys.documents import LEDGERS, RINGS
+from kagimori.keys.holdings import RING_KEYS, HeldTenant, Holdings
+from kagimori.keys.key import SigningKey
+from kagimori.keys.ledger import LedgerDocument
+from kagimori.keys.timeline import KeyUse
+from kagimori.storage.store import (
+    ABSENT,
+    Check,
+    Decision,
+    Loaded,
+    transact,
+)
+
+ATTEMPTS = 8
+
+_USE = KeyUse.SIGNING.value
+_LEDGER_KEY = LEDGERS.key(_USE)
+
+
+async def reserved_key(
+    holdings: Holdings, held: HeldTenant, algorithm: str | None, until: datetime
+) -> SigningKey:
+    """
+    Return the key that signs now, once the ledger has room for a token until then.
+
+    Raises:
+        NotFoundError: the tenant is gone.
+        UnsupportedAlgorithmError: the tenant has no current key of the algorithm.
+        SigningUnavailableError: the key cannot be read, or the ledger cannot be written.
+    """
+    async with held.reserving:
+        keys = held.manager.ring
+        if keys is not None:
+            # Whoever was before may have made room for us too.
+            key = keys.view(holdings.clock.now()).signers.get(algorithm)
+            if key is not None and key.can_sign and held.book.take(key.id, until):
+                return key
+        try:
+            key = await _reserve(holdings, held, algorithm, until)
+        except StoreError as exc:
+            raise SigningUnavailableError(
+                "The ledger of signing keys cannot be written, so nothing is signed.",
+                hint=exc.hint,
+                detail=f"{exc.code}: {exc.text}",
+            ) from exc
+        held.book.take(key.id, until)
+        return key
+
+
+async def reserve_ahead(holdings: Holdings, held: HeldTenant) -> None:
+    """
+    Make room for busy keys before requests have to wait for it.
+
+    Raises:
+        StoreError: the store does not answer; requests will ask again themselves.
+    """
+    for kid, until in held.book.running_short():
+        keys = held.manager.ring
+        key = keys.signing.ring.get(kid) if keys is not None else None
+        if key is None:
+            continue
+        async with held.reserving:
+            try:
+                await _reserve(holdings, held, key.algorithm, until)
+            except (SigningUnavailableError, UnsupportedAlgorithmError):
+                # It stopped signing meanwhile; there is nothing to prepare.
+                continue
+
+
+async def flush(holdings: Holdings, held: HeldTenant) -> None:
+    """
+    Write what has been counted; keep it for the next time where that fails.
+
+    Raises:
+        StoreError: the store does not answer, or others were faster each time.
+    """
+    counts = held.book.drain()
+    if not counts:
+        return
+
+    def rule(loaded: Loaded) -> Decision[None]:
+        ledger = LEDGERS.maybe(loaded.documents[0])
+        if ledger is None:
+            return Decision(None)
+        new = ledger.value.counted(counts, loaded.now)
+        return Decision(None, (LEDGERS.put(_USE, new, ledger.version),))
+
+    try:
+        await transact(holdings.store, held.tenant, [_LEDGER_KEY], rule)
+    except StoreError:
+        held.book.refill(counts)
+        raise
+
+
+async def _reserve(
+    holdings: Holdings, held: HeldTenant, algorithm: str | None, until: datetime
+) -> SigningKey:
+    for _ in range(ATTEMPTS):
+        loaded = await holdings.store.load_many(held.tenant, [*RING_KEYS, _LEDGER_KEY])
+        if loaded.documents[0] is None:
+            await holdings.load(held.tenant)
+            raise no_ring(held.tenant)
+        await holdings.take(held, loaded.documents[:2])
+        live = held.keys.signing
+        key = signing_key_at(held, algorithm, loaded.now)
+        ledger = LEDGERS.maybe(loaded.documents[2])
+        value = ledger.value if ledger else LedgerDocument(since=loaded.now)
+        wanted = value.reserved(key.id, until, live.policy.tolerance)
+        if wanted != value:
+            changes = (
+                Check(RINGS.kind, _USE, live.version),
+                LEDGERS.put(_USE, wanted, ledger.version if ledger else ABSENT),
+            )
+            try:
+                await holdings.store.commit(held.tenant, changes)
+            except ConflictError:
+                await asyncio.sleep(random.uniform(0, 0.003))  # noqa: S311 - jitter
+                continue
+        # Else another process has made this room, and the ring read with it is ours.
+        held.book.reserved(key.id, until)
+        return key
+    raise SigningUnavailableError(
+        "Too many servers wrote the ledger at once.", hint="Try again in a moment."
+    )
+
+
+def signing_key_at(
+    held: HeldTenant, algorithm: str | None, now: datetime
+) -> SigningKey:
+    """
+    Return the key that signs at `now`.
+
+    Raises:
+        UnsupportedAlgorithmError: the tenant has no current key of the algorithm.
+        SigningUnavailableError: its private half cannot be read.
+    """
+    keys = held.keys
+    key = keys.view(now).signers.get(algorithm)
+    if key is None:
+        name = algorithm or "default"
+        raise UnsupportedAlgorithmError(
+            f"The tenant {held.tenant} has no current {name} key.",
+            hint="`kagimori keys rotate signing --algorithm` makes one.",
+        )
+    if not key.can_sign:
+        problem = keys.signing.unreadable.get(key.id)
+        raise SigningUnavailableError(
+            f"The signing key {key.id} cannot be read.",
+            hint=problem.hint if problem else "",
+            detail=problem.text if problem else "",
+            kid=key.id,
+        )
+    return key

@@ -1,0 +1,201 @@
+"""
+Where families' tag keys come from: made, protected by the ring, and read back.
+
+Rules of this module:
+
+1. What was protected is unprotected and compared before anybody stores it.
+2. A tag key that cannot be had logs nobody out: hashes still know the newest tokens, and a
+   new key is drawn for what is issued next (requirements B3).
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from kagimori.crypto.digests import equal, random_bytes
+from kagimori.errors import KeyRingError, ProtectionError, RingUnreadableError
+from kagimori.tokens.family import RefreshTokenFamily, SealedTagKey
+from kagimori.tokens.redemption import TagKeys
+from kagimori.tokens.refresh_token import TAG_KEY_BYTES, RefreshToken, TagKey
+
+PURPOSES = ("kagimori", "refresh tag key")
+
+
+class OpenedTagKey(Protocol):
+    """
+    What unprotecting gives, as `kagimori.keys.protection` defines it.
+    """
+
+    @property
+    def payload(self) -> bytes:
+        """
+        Return the plaintext.
+        """
+        ...
+
+    @property
+    def needs_renewal(self) -> bool:
+        """
+        Whether it should be protected again.
+        """
+        ...
+
+    @property
+    def key_id(self) -> str:
+        """
+        Return the id of the protection key.
+        """
+        ...
+
+
+class TagKeyProtector(Protocol):
+    """
+    A protector bound to its purposes.
+    """
+
+    def protect(self, payload: bytes, /) -> str:
+        """
+        Protect a payload under the current protection key.
+        """
+        ...
+
+    def unprotect(self, text: str, /) -> OpenedTagKey:
+        """
+        Return what was protected.
+        """
+        ...
+
+
+class TagKeyRoot(Protocol):
+    """
+    Where protectors come from: a protection ring, or a protector of it.
+    """
+
+    def protector(self, *purposes: str) -> TagKeyProtector:
+        """
+        Return a protector for a chain of purposes.
+        """
+        ...
+
+
+class TagKeyring:
+    """
+    The tag keys of all tenants.
+
+    Args:
+        root: where protectors come from.
+    """
+
+    def __init__(self, root: TagKeyRoot) -> None:
+        self._root = root
+        self._protectors: dict[str, TagKeyProtector] = {}
+
+    def make(self, tenant: str) -> TagKeys:
+        """
+        Draw a tag key for a new family.
+
+        Raises:
+            KeyRingError: the protection ring cannot protect at the moment.
+        """
+        key = random_bytes(TAG_KEY_BYTES)
+        sealed = _seal(self._protector(tenant), key)
+        made = TagKey(key)
+        return TagKeys(made, made, sealed)
+
+    def reader(self, tenant: str) -> TagKeyReader:
+        """
+        Return what reads tag keys for one request, which may decide several times.
+        """
+        return TagKeyReader(self, self._protector(tenant), tenant)
+
+    def _protector(self, tenant: str) -> TagKeyProtector:
+        found = self._protectors.get(tenant)
+        if found is None:
+            found = self._root.protector(*PURPOSES, tenant)
+            self._protectors[tenant] = found
+        return found
+
+
+class TagKeyReader:
+    """
+    Reads tag keys for one request.
+
+    What it reads or draws once it gives again, so that a rule which decides twice sees the same.
+    """
+
+    __slots__ = ("_drawn", "_protector", "_read", "_ring", "_tenant")
+
+    def __init__(
+        self, ring: TagKeyring, protector: TagKeyProtector, tenant: str
+    ) -> None:
+        self._ring = ring
+        self._protector = protector
+        self._tenant = tenant
+        self._read: tuple[str, TagKeys] | None = None
+        self._drawn: TagKeys | None = None
+
+    def of(self, sealed: SealedTagKey) -> TagKeys:
+        """
+        Return the tag key of a family; with a new one for successors where it is lost.
+
+        Where the ring has turned since, the same key comes protected by the current one, so
+        that it moves over with the next write.
+
+        Raises:
+            KeyRingError: a key was lost, and the ring cannot protect a new one.
+        """
+        if self._read is not None and self._read[0] == sealed.text:
+            return self._read[1]
+        keys = self._unprotect(sealed)
+        self._read = (sealed.text, keys)
+        return keys
+
+    def proves(self, token: RefreshToken, family: RefreshTokenFamily) -> bool:
+        """
+        Whether a token was issued in a family, by its tag or by a hash that is kept.
+        """
+        if family.knows(token):
+            return True
+        try:
+            opened = self._protector.unprotect(family.tag_key.text)
+            return token.is_tagged_by(TagKey(opened.payload))
+        except (ProtectionError, KeyRingError, ValueError):
+            return False
+
+    def _unprotect(self, sealed: SealedTagKey) -> TagKeys:
+        try:
+            opened = self._protector.unprotect(sealed.text)
+            key = TagKey(opened.payload)
+        except (ProtectionError, KeyRingError, ValueError):
+            if self._drawn is None:
+                self._drawn = self._ring.make(self._tenant)
+            return TagKeys(None, self._drawn.successors, self._drawn.sealed)
+        if opened.needs_renewal:
+            sealed = self._renew(opened.payload, sealed)
+        return TagKeys(key, key, sealed)
+
+    def _renew(self, key: bytes, sealed: SealedTagKey) -> SealedTagKey:
+        try:
+            return _seal(self._protector, key)
+        except KeyRingError:
+            # Nothing forces the move now; the old protection still opens.
+            return sealed
+
+
+def _seal(protector: TagKeyProtector, key: bytes) -> SealedTagKey:
+    text = protector.protect(key)
+    try:
+        opened = protector.unprotect(text)
+    except ProtectionError as exc:
+        raise _unreadable(exc.detail) from None
+    if not equal(opened.payload, key):
+        raise _unreadable("what was read back differs")
+    return SealedTagKey(text, opened.key_id)
+
+
+def _unreadable(detail: str) -> RingUnreadableError:
+    return RingUnreadableError(
+        "The protection ring does not open what it has just protected.",
+        hint="Run `kagimori doctor`.",
+        detail=detail,
+    )
