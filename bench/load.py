@@ -7,7 +7,9 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from bench.servers import shared, wrk
 
@@ -34,18 +36,18 @@ class Load:
     One kind of load.
 
     Attributes:
-        script: the wrk script's name in the shared folder.
+        script: finds the wrk script.
         threads: how many threads wrk has.
         connections: how many connections, all told.
         seconds: how long a run takes.
     """
 
-    script: str
+    script: Callable[[], Path]
     threads: int
     connections: int
     seconds: int
 
-    def run(self, url: str, *, seconds: int | None = None, **environment: str) -> Run:
+    def run(self, url: str, environment: Mapping[str, str]) -> Run:
         """
         Put the load on a URL; every answer must be 200.
         """
@@ -54,8 +56,8 @@ class Load:
                 wrk(),
                 f"-t{self.threads}",
                 f"-c{self.connections}",
-                f"-d{seconds or self.seconds}s",
-                *("-s", shared(f"bench/{self.script}"), url),
+                f"-d{self.seconds}s",
+                *("-s", self.script(), url),
             ],
             env={**os.environ, **environment},
             capture_output=True,
@@ -69,5 +71,6 @@ class Load:
         return Run(float(rate[1]), int(requests[1]))
 
 
-CLIENT_CREDENTIALS = Load("client_credentials.lua", 1, 32, 4)
-REFRESH = Load("refresh.lua", 16, 16, 4)
+CLIENT_CREDENTIALS = Load(lambda: shared("bench/client_credentials.lua"), 1, 32, 4)
+REFRESH = Load(lambda: shared("bench/refresh.lua"), 16, 16, 4)
+SPREAD_REFRESH = Load(lambda: Path(__file__).parent / "spread_refresh.lua", 16, 16, 4)

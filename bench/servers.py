@@ -24,12 +24,12 @@ BUILD = ROOT / "build" / "bench"
 KAGIMORI = Path(sys.executable).parent / "kagimori"
 
 FORM = "application/x-www-form-urlencoded"
-LEGACY = "dGVzdGNsaWVudDpzZWNyZXQ="
-"""The demo world's testclient:secret, which has refresh tokens."""
-MACHINE = "bWFjaGluZTpzZWNyZXQ="
-"""The demo world's machine:secret, for client_credentials."""
-PEER = "YmVuY2g6YmVuY2gtc2VjcmV0"
-"""The peer's bench:bench-secret."""
+LEGACY = {"BASIC": "dGVzdGNsaWVudDpzZWNyZXQ="}
+"""For wrk: the demo world's testclient:secret, which has refresh tokens."""
+MACHINE = {"BASIC": "bWFjaGluZTpzZWNyZXQ=", "SCOPE": "api"}
+"""For wrk: the demo world's machine:secret, for client_credentials."""
+PEER = {"BASIC": "YmVuY2g6YmVuY2gtc2VjcmV0", "SCOPE": "api"}
+"""For wrk: the peer's bench:bench-secret."""
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import itertools
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import psutil
@@ -19,7 +20,7 @@ TOKENS = 100_000
 
 
 def _against_peer(
-    load: Load, our_basic: str, our_environment: dict[str, str]
+    load: Load, environment: Mapping[str, str]
 ) -> tuple[list[float], list[float]]:
     """
     Return the rates of both servers under the same load, in turns.
@@ -31,8 +32,8 @@ def _against_peer(
     ):
         our_url, their_url = ours.url("/oauth/token"), theirs.url("/token")
         return in_turns(
-            lambda: load.run(our_url, BASIC=our_basic, **our_environment).rate,
-            lambda: load.run(their_url, BASIC=servers.PEER, SCOPE="api").rate,
+            lambda: load.run(our_url, environment).rate,
+            lambda: load.run(their_url, servers.PEER).rate,
         )
 
 
@@ -40,7 +41,7 @@ def client_credentials() -> Figure:
     """
     Measure the rate of client_credentials, ES256, one process.
     """
-    ours, theirs = _against_peer(CLIENT_CREDENTIALS, servers.MACHINE, {"SCOPE": "api"})
+    ours, theirs = _against_peer(CLIENT_CREDENTIALS, servers.MACHINE)
     return Figure(
         "client-credentials",
         "client_credentials, ES256, one process, against node-oidc-provider",
@@ -58,7 +59,7 @@ def refresh() -> Figure:
     """
     Measure the rate of refreshes with rotation: ours durable, the peer's kept nowhere.
     """
-    ours, theirs = _against_peer(REFRESH, servers.LEGACY, {})
+    ours, theirs = _against_peer(REFRESH, servers.LEGACY)
     return Figure(
         "refresh",
         "refresh with rotation, durable, against node-oidc-provider that keeps nothing",
@@ -85,7 +86,7 @@ def start() -> Figure:
             status, _ = server.post(
                 "/oauth/token",
                 "grant_type=client_credentials&scope=api",
-                servers.MACHINE,
+                servers.MACHINE["BASIC"],
             )
             taken = time.perf_counter() - begin
         finally:
@@ -119,12 +120,12 @@ def memory() -> Figure:
 
     def resident(process: psutil.Process) -> float:
         every = [process, *process.children(recursive=True)]
-        return max(child.memory_info().rss for child in every) / 1e6
+        return float(max(child.memory_info().rss for child in every)) / 1e6
 
     kinds = itertools.cycle(
         [
-            (CLIENT_CREDENTIALS, {"BASIC": servers.MACHINE, "SCOPE": "api"}),
-            (REFRESH, {"BASIC": servers.LEGACY}),
+            (CLIENT_CREDENTIALS, servers.MACHINE),
+            (REFRESH, servers.LEGACY),
         ]
     )
     values: list[float] = []
@@ -137,7 +138,7 @@ def memory() -> Figure:
         made = 0
         while made < 2 * TOKENS:
             load, environment = next(kinds)
-            made += load.run(ours.url("/oauth/token"), **environment).requests
+            made += load.run(ours.url("/oauth/token"), environment).requests
             if made >= TOKENS:
                 values.append(resident(process))
     return Figure(

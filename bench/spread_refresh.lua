@@ -1,8 +1,7 @@
 -- wrk script: refreshes many families in turn, so that each request finds its family where the
 -- database has it, and not where the last request left it. One connection for each thread.
--- Env: BASIC, TOKENS (a file with a refresh token a line; rewritten by nobody: each thread goes on
--- from what it got, and a run begins with what BEGIN says).
--- The tokens of a run are printed at its end by done(), for the next run to begin with.
+-- Env: BASIC, THREADS, TOKENS (a file with a refresh token a line; at its end a run writes there
+-- what the next run begins with).
 wrk.method = "POST"
 wrk.headers["Content-Type"] = "application/x-www-form-urlencoded"
 wrk.headers["Authorization"] = "Basic " .. os.getenv("BASIC")
@@ -39,11 +38,14 @@ function response(status, headers, body)
   end
 end
 
--- wrk gives a thread's variables back only as plain values, so each is handed over as one text.
+-- An answer that was on its way when the run ended is lost; its family answers a retry with the
+-- same successor, so the token that stands here still works.
 function done(summary, latency, requests)
   local out = io.open(os.getenv("TOKENS"), "w")
   for _, thread in ipairs(threads) do
-    out:write(thread:get("text"))
+    for _, token in ipairs(thread:get("tokens")) do
+      out:write(token, "\n")
+    end
   end
   out:close()
 end

@@ -288,6 +288,14 @@ class SchemaError(StoreError):
     code = "store.schema"
 
 
+class RestoredError(KagimoriError):
+    """
+    A ring or a database is older than its data folder remembers: a backup was restored (K7).
+    """
+
+    code = "restored"
+
+
 # --- protection ----------------------------------------------------------------------------
 
 

@@ -135,7 +135,7 @@ def test_server_from_the_wheel_answers_with_a_token(
     assert "Traceback" not in log.read_text("utf-8")
 
 
-@pytest.mark.parametrize("lang, sign", [("en", "keys"), ("ja", "鍵")])
+@pytest.mark.parametrize(("lang", "sign"), [("en", "keys"), ("ja", "鍵")])
 def test_command_line_from_the_wheel_speaks(
     library: CleanEnvironment, lang: str, sign: str
 ):

@@ -73,7 +73,11 @@ class PasswordSignIn:
         )
         if found is None or match is None:
             # The name that was typed stays out: people type passwords there by mistake.
-            fields = {"tenant": tenant, "user": found and found.id, "address": address}
+            fields = {
+                "tenant": tenant,
+                "user": found.id if found else None,
+                "address": address,
+            }
             self._events.emit(Event("password.failed", fields, Severity.WARNING))
             return None
         if passwords.needs_rehash(match.digest):

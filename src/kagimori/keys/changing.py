@@ -83,6 +83,8 @@ async def change_ring(
     tenant: str,
     use: KeyUse,
     decide: Callable[[StoredRing], Step[R]],
+    *,
+    attempts: int = 20,
 ) -> R:
     """
     Change one ring by a pure decision, in the commit loop of `transact`.
@@ -113,7 +115,7 @@ async def change_ring(
         )
 
     keys = [RINGS.key(use.value), LEDGERS.key(use.value), *journal.keys]
-    return await transact(store, tenant, keys, rule)
+    return await transact(store, tenant, keys, rule, attempts=attempts)
 
 
 def _ledger_changes(

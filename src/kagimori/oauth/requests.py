@@ -103,6 +103,8 @@ class IntrospectionAnswer(
     exp: int | None = None
     iat: int | None = None
     jti: str | None = None
+    refresh_token_timeout: int | None = None
+    authorization_expires_in: int | None = None
 
 
 INACTIVE = IntrospectionAnswer(active=False)

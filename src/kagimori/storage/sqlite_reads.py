@@ -61,7 +61,8 @@ def load(
         else:
             shape.append(-1)
             parameters += key
-    return _load(tuple(shape)), parameters
+    # Without a key the statement asks for the time alone, and takes nothing.
+    return _load(tuple(shape)), parameters if shape else []
 
 
 def loaded(

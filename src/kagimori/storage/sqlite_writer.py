@@ -34,7 +34,7 @@ MOST_IN_ONE = 256
 """The most calls that share one commit, so that other processes get their turn."""
 
 _CHECKPOINT_WHEN_IDLE = 256
-_CHECKPOINT_AT_LATEST = 1024
+_CHECKPOINT_AT_LATEST = 2048
 _IDLE = 0.05
 
 

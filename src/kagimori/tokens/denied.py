@@ -18,6 +18,7 @@ from kagimori.storage.store import (
     ABSENT,
     Collection,
     Decision,
+    DocumentKey,
     Loaded,
     Put,
     Store,
@@ -79,6 +80,16 @@ async def deny_token(store: Store, tenant: str, jti: str, expires: datetime) -> 
     await transact(store, tenant, [DENIED.key(_token_id(jti))], decide)
 
 
+def denial_keys(*, jti: str, family_id: str | None = None) -> list[DocumentKey]:
+    """
+    Name the entries that would deny an access token, for a read that asks for more besides.
+    """
+    keys = [DENIED.key(_token_id(jti))]
+    if family_id is not None:
+        keys.append(DENIED.key(_family_id(family_id)))
+    return keys
+
+
 async def is_denied(
     store: Store, tenant: str, *, jti: str, family_id: str | None = None
 ) -> bool:
@@ -88,9 +99,7 @@ async def is_denied(
     Raises:
         StoreError: as the store raises.
     """
-    keys = [DENIED.key(_token_id(jti))]
-    if family_id is not None:
-        keys.append(DENIED.key(_family_id(family_id)))
+    keys = denial_keys(jti=jti, family_id=family_id)
     loaded = await store.load_many(tenant, keys)
     return any(document is not None for document in loaded.documents)
 

@@ -11,6 +11,7 @@ Rules of this module:
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import NamedTuple, Protocol
 
 from kagimori.errors import OAuthError
@@ -63,6 +64,7 @@ class Issue(NamedTuple):
         username: of the user, where there is one.
         family: what the access token descends from, where there is one.
         refresh_token: where one is granted.
+        auth_time: when the user was proven; `amr`: how. A family's own go before them.
     """
 
     subject: str
@@ -70,6 +72,8 @@ class Issue(NamedTuple):
     username: str | None = None
     family: RefreshTokenFamily | None = None
     refresh_token: str | None = None
+    auth_time: datetime | None = None
+    amr: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"Issue(subject={self.subject!r})"

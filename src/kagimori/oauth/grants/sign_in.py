@@ -51,7 +51,7 @@ async def issue_for_user(
         client.after_expiry is AfterExpiry.SIGN_IN
         or GrantType.REFRESH_TOKEN not in record.grants
     ):
-        return Issue(user.id, access, user.username)
+        return Issue(user.id, access, user.username, auth_time=now, amr=amr)
     opened = await families.open_family(
         tenant,
         client=client.id,
@@ -59,6 +59,7 @@ async def issue_for_user(
         epoch=user.epoch,
         policy=client.refresh_policy,
         longest_access=access.longest,
+        now=now,
         scope=access.granted.scope,
         resources=access.granted.resources,
         auth_time=now,
