@@ -58,7 +58,7 @@ types: $(STAMP) ## check types, strictly
 	$(BIN)/mypy
 
 layers: $(STAMP) ## check that imports point down
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
 
 format: $(STAMP) ## lay the code out
 	$(BIN)/ruff check --fix --select I .

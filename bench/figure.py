@@ -56,7 +56,7 @@ class Figure:
     bar: float
     ours: Sequence[float]
     theirs: Sequence[float] = ()
-    extra: Mapping[str, float] = field(default_factory=dict)
+    extra: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def values(self) -> list[float]:

@@ -109,7 +109,7 @@ def start() -> Figure:
         Better.LOWER,
         1.0,
         values,
-        extra={"on an empty folder": empty},
+        extra={"on an empty folder": f"{empty:.2f} s"},
     )
 
 
@@ -150,9 +150,9 @@ def memory() -> Figure:
         100,
         values,
         extra={
-            "at the start": at_start,
-            "first": values[0],
-            "last": values[-1],
+            "at the start": f"{at_start:.1f} MB",
+            "at the first reading": f"{values[0]:.1f} MB",
+            "at the last": f"{values[-1]:.1f} MB",
         },
     )
 

@@ -63,10 +63,7 @@ def write_table() -> None:
     ]
     for result in results:
         seen = result["conditions"]
-        extra = "".join(
-            f"; {name}: {_number(value)} {result['unit']}"
-            for name, value in result["extra"].items()
-        )
+        extra = "".join(f"; {name}: {value}" for name, value in result["extra"].items())
         lines.append(
             f"- `make bench ARGS={result['name']}`, {result['pairs']} turns"
             f" ({seen['date']}, Python {seen['python']}, SQLite {seen['sqlite']},"

@@ -14,14 +14,17 @@ from kagimori.crypto.algorithms import ALGORITHMS
 from kagimori.crypto.jwk import Jwk
 from kagimori.errors import InvalidJwsError
 
+# joserfc warns that the older name of Ed25519 is deprecated; many issuers still use it.
+pytestmark = pytest.mark.filterwarnings("ignore:EdDSA is deprecated")
+
 PAYLOAD = b'{"sub":"\xe9\x8d\xb5\xe5\xae\x88","n":0}'
 
 # PyJWT does not know the newer name yet.
 PYJWT_NAMES = [name for name in ALGORITHMS if name != "Ed25519"]
 
 
-def _other(alg: str, keys: dict[str, Jwk]) -> str:
-    return "ES256" if alg != "ES256" else "ES384"
+def _another(alg: str, keys: dict[str, Jwk]) -> Jwk:
+    return keys["ES256" if alg != "ES256" else "ES384"]
 
 
 @pytest.mark.parametrize("alg", ALGORITHMS)
@@ -47,7 +50,7 @@ def test_we_read_what_joserfc_signs(alg, keys):
 
     assert jws.verify(text, keys[alg].public(), algorithms=[alg]).payload == PAYLOAD
     with pytest.raises(InvalidJwsError):
-        jws.verify(text, keys[_other(alg, keys)], algorithms=list(ALGORITHMS))
+        jws.verify(text, _another(alg, keys), algorithms=list(ALGORITHMS))
 
 
 @pytest.mark.parametrize("alg", PYJWT_NAMES)
@@ -71,7 +74,7 @@ def test_we_read_what_pyjwt_signs(alg, keys):
 
     assert jws.verify(text, keys[alg].public(), algorithms=[alg]).payload == PAYLOAD
     with pytest.raises(InvalidJwsError):
-        jws.verify(text, keys[_other(alg, keys)], algorithms=list(ALGORITHMS))
+        jws.verify(text, _another(alg, keys), algorithms=list(ALGORITHMS))
 
 
 @pytest.mark.parametrize("alg", ["ES256", "ES384", "ES512", "RS256", "Ed25519"])

@@ -172,7 +172,13 @@ class Trail:
         Raises:
             StoreError: the end of the chain cannot be read.
         """
-        facts = [
+        return self.facts(tenant, documents, now, self.told(records))
+
+    def told(self, records: Sequence[RingRecord]) -> tuple[Fact, ...]:
+        """
+        Return transitions of keys as facts.
+        """
+        return tuple(
             Fact(
                 record.action,
                 record.kid,
@@ -185,8 +191,7 @@ class Trail:
                 },
             )
             for record in records
-        ]
-        return self.facts(tenant, documents, now, facts)
+        )
 
 
 async def read_trail(

@@ -122,7 +122,7 @@ def view_of(
     Args:
         expires: what to show while none is written.
     """
-    return _view(use, key.id, key.algorithm, state, key.timeline, expires)
+    return _view(use, key.id, key.algorithm, state, times=key.timeline, expires=expires)
 
 
 def protection_view(key: ProtectionKeyView) -> KeyView:
@@ -130,7 +130,7 @@ def protection_view(key: ProtectionKeyView) -> KeyView:
     Return the view of a protection key.
     """
     return _view(
-        KeyUse.PROTECTION, key.id, key.algorithm, key.state, key.timeline, None
+        KeyUse.PROTECTION, key.id, key.algorithm, key.state, times=key.timeline
     )
 
 
@@ -160,8 +160,9 @@ def _view(
     kid: str,
     algorithm: str,
     state: KeyState,
+    *,
     times: KeyTimeline,
-    expires: datetime | None,
+    expires: datetime | None = None,
 ) -> KeyView:
     return KeyView(
         use=use.value,

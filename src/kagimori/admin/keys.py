@@ -86,9 +86,7 @@ class KeyAdmin(KeyVerbs):
         now_flag: bool = False,
         emergency: bool = False,
         replace: bool = False,
-        reason: str = "",
-        actor: str = "",
-        request_id: str = "",
+        cause: Cause,
     ) -> KeyOutcome:
         """
         Turn the key of one algorithm. Tokens of the replaced key stay valid.
@@ -114,7 +112,6 @@ class KeyAdmin(KeyVerbs):
         check_request(
             use, algorithm, default=default, at_once=now_flag, emergency=emergency
         )
-        cause = Cause(actor, reason, request_id)
         seen = await self._read(tenant, use)
         name = algorithm or seen.ring.default(seen.now)
         turn = Turn(
@@ -146,9 +143,7 @@ class KeyAdmin(KeyVerbs):
         tenant: str,
         algorithm: str,
         *,
-        reason: str = "",
-        actor: str = "",
-        request_id: str = "",
+        cause: Cause,
     ) -> KeyOutcome:
         """
         Let an algorithm that has a current key be the default, at once.
@@ -157,7 +152,6 @@ class KeyAdmin(KeyVerbs):
             NotFoundError: there is no such tenant.
             KeyStateError: it has no current key, or is the default already.
         """
-        cause = Cause(actor, reason, request_id)
         seen = await self._read(tenant, KeyUse.SIGNING)
         end_old = await self._may_end(tenant, seen, algorithm)
 
@@ -175,9 +169,7 @@ class KeyAdmin(KeyVerbs):
         use: KeyUse,
         policy: RotationPolicy,
         *,
-        reason: str = "",
-        actor: str = "",
-        request_id: str = "",
+        cause: Cause,
     ) -> int:
         """
         Let a ring's next keys turn by another policy; return the ring's generation.
@@ -189,7 +181,6 @@ class KeyAdmin(KeyVerbs):
             ConfigError: the policy is impossible.
         """
         policy.validate()
-        cause = Cause(actor, reason, request_id)
 
         def decide(stored: StoredRing) -> Step[int]:
             ring = dataclasses.replace(
@@ -219,9 +210,7 @@ class KeyAdmin(KeyVerbs):
         use: KeyUse,
         *,
         kid: str | None = None,
-        reason: str = "",
-        actor: str = "",
-        request_id: str = "",
+        cause: Cause,
     ) -> KeyOutcome:
         """
         Take back a NEXT key; its predecessor goes on.
@@ -233,7 +222,6 @@ class KeyAdmin(KeyVerbs):
             NotFoundError: there is no such tenant or key.
             KeyStateError: none waits, several do, or the key is not NEXT.
         """
-        cause = Cause(actor, reason, request_id)
 
         def decide(stored: StoredRing) -> Step[Turned]:
             change = stored.ring.cancel(
@@ -253,9 +241,7 @@ class KeyAdmin(KeyVerbs):
         kid: str,
         *,
         force: bool = False,
-        reason: str = "",
-        actor: str = "",
-        request_id: str = "",
+        cause: Cause,
     ) -> KeyOutcome:
         """
         Destroy a PREVIOUS or RETIRED key; it leaves JWKS and list, and its tokens fail.
@@ -268,7 +254,6 @@ class KeyAdmin(KeyVerbs):
             KeyStateError: it signs, waits or is revoked, or tokens live under it and there
                 is no `force`: the text names their number and the safe moment.
         """
-        cause = Cause(actor, reason, request_id)
 
         def decide(stored: StoredRing) -> Step[Turned]:
             live = live_under(stored, kid)
@@ -284,9 +269,7 @@ class KeyAdmin(KeyVerbs):
         use: KeyUse,
         kid: str,
         *,
-        reason: str = "",
-        actor: str = "",
-        request_id: str = "",
+        cause: Cause,
     ) -> KeyOutcome:
         """
         Revoke a key: its tokens fail from now on. A current one is replaced at once.
@@ -296,7 +279,6 @@ class KeyAdmin(KeyVerbs):
             KeyStateError: it is revoked already.
             KeyRingError: a replacement cannot be protected.
         """
-        cause = Cause(actor, reason, request_id)
         seen = await self._read(tenant, server_use(use))
         old = seen.ring.get(kid)
         if old is None:

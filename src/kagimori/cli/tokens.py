@@ -37,7 +37,7 @@ def issue(
     with installed(context) as installation:
         answer = installation.run(
             installation.tokens.issue(
-                tenant,
+                installation.context(tenant),
                 client=client,
                 username=user,
                 scope=scope,
@@ -69,7 +69,7 @@ def inspect(context: click.Context, token: str | None, tenant: str) -> None:
     output = session(context).output
     text = _token_of(token)
     with installed(context) as installation:
-        found = installation.run(installation.tokens.inspect(tenant, text))
+        found = installation.run(installation.tokens.inspect(installation.context(tenant), text))
     if output.as_json:
         output.json(found)
         return
@@ -155,7 +155,7 @@ def revoke(
     with installed(context) as installation:
         count = installation.run(
             installation.tokens.revoke(
-                tenant,
+                installation.context(tenant),
                 token=text,
                 family=family,
                 username=user,

@@ -92,13 +92,13 @@ async def _nowhere(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def _token(services: Services, request: EndpointRequest) -> bytes:
-    return _encode(await services.tokens.token(request))
+    return _encode(await services.oauth.token.token(request))
 
 
 async def _introspect(services: Services, request: EndpointRequest) -> bytes:
-    return _encode(await services.introspection.introspect(request))
+    return _encode(await services.oauth.introspection.introspect(request))
 
 
 async def _revoke(services: Services, request: EndpointRequest) -> bytes:
-    await services.revocation.revoke(request)
+    await services.oauth.revocation.revoke(request)
     return b""

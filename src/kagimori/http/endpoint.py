@@ -97,7 +97,8 @@ class FormEndpoint:
         )
         if b"origin" in headers:
             await self._open_to_origin(exchange, services, tenant, request)
-        await exchange.answer(200, JSON_NO_STORE, await self._act(services, request))
+        payload = await self._act(services, request)
+        await exchange.answer(200, JSON_NO_STORE if payload else NO_STORE, payload)
 
     async def _other_method(self, exchange: Exchange) -> None:
         if exchange.scope["method"] == "OPTIONS":
@@ -116,7 +117,7 @@ class FormEndpoint:
         client_id = request.form.get("client_id") or _basic_id(request.authorization)
         if client_id is None:
             return
-        record = await services.directory.get_client(tenant.id, client_id)
+        record = await services.oauth.directory.get_client(tenant.id, client_id)
         origin = _origin(exchange)
         if (
             record is not None

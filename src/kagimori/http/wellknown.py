@@ -84,7 +84,7 @@ class MetadataEndpoint:
         services = self._live.services()
         tenant = _tenant(exchange)
         jwks = await _jwks(services, exchange)
-        body = await services.discovery.document(tenant, exchange.now)
+        body = await services.oauth.discovery.document(tenant, exchange.now)
         await _serve(
             exchange, body, self._etag(tenant.issuer, body), jwks.max_age, _MEDIA
         )
@@ -107,7 +107,7 @@ def _tenant(exchange: Exchange) -> TenantContext:
 
 async def _jwks(services: Services, exchange: Exchange) -> JwksDocument:
     id_ = _tenant(exchange).id
-    tenant = await services.directory.get_tenant(id_)
+    tenant = await services.oauth.directory.get_tenant(id_)
     if tenant is None or tenant.disabled:
         raise NotFoundError("There is no such tenant.")
     return services.rings.jwks(id_, exchange.now)

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from kagimori.errors import ConflictError, RingReadOnlyError
@@ -145,14 +146,14 @@ class DocumentStore:
                 text = ""
             if not self._journal.is_latest(state):
                 continue
-            commit, found = _elements(text, str(self._path))
+            commit, mark, found = _elements(text, str(self._path))
             is_known = not commit or commit in state.lineage
             if not state.number or (text and commit == state.commit):
-                return state, found, False
+                return replace(state, ring_state=mark), found, False
             if text and not is_known:
                 # Another ring was put here on purpose: it is the ring from now on.
-                return state, found, False
-            _, ours = _elements(state.add.get(_DOCUMENT, ""), state.commit)
+                return replace(state, ring_state=mark), found, False
+            _, _, ours = _elements(state.add.get(_DOCUMENT, ""), state.commit)
             names = {element.name for element in ours} | set(state.remove)
             theirs = [element for element in found if element.name not in names]
             return state, ours + theirs, True
@@ -185,21 +186,23 @@ def _document(state: State, found: list[Element]) -> str:
     return f"{xml.DECLARATION}<repository>{inner}{xml.write(mark)}</repository>"
 
 
-def _elements(text: str, what: str) -> tuple[str, list[Element]]:
+def _elements(text: str, what: str) -> tuple[str, str, list[Element]]:
     """
-    Return the commit that a document names, and its elements but for our state.
+    Return the commit that a document names, the ring's state, and the other elements.
     """
     if not text:
-        return "", []
-    commit = ""
+        return "", "", []
+    commit = mark = ""
     found = []
     for root in xml.children(xml.parse(text, what=what)):
         if elements.is_state(root):
-            commit = root.get(_COMMIT, "")
+            commit = root.attrib.pop(_COMMIT, "")
+            root.tail = None
+            mark = xml.write(root) if root.get("generation") else ""
         else:
             root.tail = None
             found.append(Element(elements.friendly_name(root), xml.write(root)))
-    return commit, found
+    return commit, mark, found
 
 
 def _snapshot(state: State, found: list[Element]) -> Snapshot:

@@ -203,7 +203,7 @@ class SqliteStore:
         while True:
             try:
                 return self._fetch(statement, parameters)
-            except sqlite3.Error as exc:
+            except sqlite_faults.FAULTS as exc:
                 if not sqlite_faults.is_busy(exc):
                     raise sqlite_faults.fault(exc, self._database.path) from exc
                 # Readers wait for nobody but a process that recovers the log after a crash.
@@ -216,7 +216,7 @@ class SqliteStore:
         reader = getattr(self._local, "reader", None) or self._connect_reader()
         try:
             return reader.fetch(statement, parameters)
-        except sqlite3.Error as exc:
+        except sqlite_faults.FAULTS as exc:
             if self._closed:
                 raise sqlite_faults.closed(self._database.path) from exc
             if sqlite_faults.is_lasting(exc):

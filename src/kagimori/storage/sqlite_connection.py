@@ -150,7 +150,7 @@ class Database:
         while True:
             try:
                 return action()
-            except sqlite3.Error as exc:
+            except sqlite_faults.FAULTS as exc:
                 if not sqlite_faults.is_busy(exc):
                     raise sqlite_faults.fault(exc, self.path) from exc
                 if time.monotonic() >= deadline:
@@ -176,6 +176,8 @@ class Database:
                 f"The database {self.path} is not a regular file.",
                 hint="Name the file itself, not a link to it.",
             )
+        if not sqlite_faults.is_writable(self.path):
+            raise sqlite_faults.read_only(self.path, "os.access")
 
     def _prepare(self) -> None:
         with closing(self._connect(_READER_CACHE, "wal_autocheckpoint = 0")) as connection:

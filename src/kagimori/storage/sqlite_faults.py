@@ -14,6 +14,8 @@ import errno
 import os
 import sqlite3
 
+import msgspec
+
 from kagimori.errors import SchemaError, StoreError
 
 _RESTORE = (
@@ -25,14 +27,18 @@ _RESTORE = (
 _LASTING = ("SQLITE_IOERR", "SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_NOMEM")
 
 
-def is_busy(error: sqlite3.Error) -> bool:
+FAULTS = (sqlite3.Error, UnicodeDecodeError, msgspec.DecodeError)
+"""What calls of SQLite raise; the last two where damaged text is read or quoted."""
+
+
+def is_busy(error: Exception) -> bool:
     """
     Say whether another connection was in the way, so that trying again helps.
     """
     return _name(error).startswith(("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_PROTOCOL"))
 
 
-def is_lasting(error: sqlite3.Error) -> bool:
+def is_lasting(error: Exception) -> bool:
     """
     Say whether the connection must not be used any more after this.
     """
@@ -69,7 +75,7 @@ def replaced(path: str) -> StoreError:
     )
 
 
-def fault(error: sqlite3.Error, path: str) -> StoreError:
+def fault(error: Exception, path: str) -> StoreError:
     """
     Return the `StoreError` for what SQLite raised.
     """
@@ -91,6 +97,8 @@ def fault(error: sqlite3.Error, path: str) -> StoreError:
             )
         case "SQLITE_READONLY":
             return read_only(path, name)
+        case "SQLITE_CANTOPEN" if not is_writable(path):
+            return read_only(path, name)
         case "SQLITE_CANTOPEN" | "SQLITE_PERM" | "SQLITE_AUTH":
             return cannot_open(path, name)
         case "SQLITE_CORRUPT" | "SQLITE_NOTADB" | "SQLITE_FORMAT":
@@ -101,13 +109,20 @@ def fault(error: sqlite3.Error, path: str) -> StoreError:
                 detail=name,
                 transient=True,
             )
-        case "SQLITE_ERROR" | "SQLITE_SCHEMA" | "SQLITE_MISMATCH":
+        case "SQLITE_ERROR" if str(error).startswith("no such"):
             # Our statements are fixed, so what they name is missing from this file.
             return SchemaError(
                 f"The database {path} does not have the tables it should.",
                 hint=_RESTORE,
                 detail=name,
             )
+        case "SQLITE_ERROR" | "SQLITE_SCHEMA" | "SQLITE_MISMATCH":
+            return damaged(path, name)
+        case "UnicodeDecodeError" | "DecodeError" | "ValidationError":
+            return damaged(path, name)
+        case "OperationalError":
+            # Raised by the module itself, where a text is not UTF-8.
+            return damaged(path, name)
         case _:
             return StoreError(
                 f"The database {path} refused what was asked of it.", detail=name
@@ -122,10 +137,18 @@ def os_fault(error: OSError, path: str) -> StoreError:
     match error.errno:
         case errno.ENOSPC | errno.EDQUOT:
             return _full(path, name)
-        case errno.EROFS:
+        case errno.EROFS | errno.EACCES | errno.EPERM:
             return read_only(path, name)
         case _:
             return cannot_open(path, name)
+
+
+def is_writable(path: str) -> bool:
+    """
+    Say whether the file and its folder may be written; the -wal comes and goes beside it.
+    """
+    folder = os.path.dirname(path) or "."
+    return os.access(path, os.R_OK | os.W_OK) and os.access(folder, os.W_OK | os.X_OK)
 
 
 def read_only(path: str, detail: str) -> StoreError:
@@ -191,5 +214,5 @@ def _no_space(path: str) -> bool:
     return state.f_bavail * state.f_frsize < 64 * 1024
 
 
-def _name(error: sqlite3.Error) -> str:
+def _name(error: Exception) -> str:
     return getattr(error, "sqlite_errorname", None) or type(error).__name__

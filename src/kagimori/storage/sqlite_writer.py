@@ -138,7 +138,7 @@ class GroupCommitter:
             cursor.execute("COMMIT")
             self._database.verify()
             self._log_frames += 2 * len(calls) + 2
-        except sqlite3.Error as exc:
+        except sqlite_faults.FAULTS as exc:
             self._undo(sqlite_faults.is_lasting(exc))
             _fail(calls, sqlite_faults.fault(exc, self._database.path), exc)
         except StoreError as exc:

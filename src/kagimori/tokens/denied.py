@@ -90,6 +90,16 @@ def denial_keys(*, jti: str, family_id: str | None = None) -> list[DocumentKey]:
     return keys
 
 
+def denial_keys(*, jti: str, family_id: str | None = None) -> list[DocumentKey]:
+    """
+    Name the entries that would deny an access token: any that is there does.
+    """
+    keys = [DENIED.key(_token_id(jti))]
+    if family_id is not None:
+        keys.append(DENIED.key(_family_id(family_id)))
+    return keys
+
+
 async def is_denied(
     store: Store, tenant: str, *, jti: str, family_id: str | None = None
 ) -> bool:

@@ -13,8 +13,9 @@ Rules of this module:
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from datetime import datetime, timedelta
+
+import msgspec
 
 from kagimori.crypto.digests import random_bytes, random_id
 from kagimori.errors import InvalidTokenError
@@ -71,8 +72,7 @@ _TIDIED = 25
 """Families that one sign-in puts away at most."""
 
 
-@dataclass(frozen=True, slots=True)
-class Inspection:
+class Inspection(msgspec.Struct, frozen=True):
     """
     A refresh token of ours, and whether it would be honoured now.
     """

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
 from datetime import timedelta
+
+import msgspec
 
 from kagimori.tokens.family import NOWHERE, RefreshTokenFamily, SealedTagKey, Seen
 from kagimori.tokens.policy import RefreshPolicy
@@ -69,8 +70,7 @@ class Randomness:
         return self
 
 
-@dataclass(frozen=True, slots=True)
-class UserStanding:
+class UserStanding(msgspec.Struct, frozen=True):
     """
     What a family needs to know of its user.
     """
@@ -79,8 +79,7 @@ class UserStanding:
     disabled: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class TagKeys:
+class TagKeys(msgspec.Struct, frozen=True):
     """
     The tag key of a family as far as it could be had.
 
@@ -95,8 +94,7 @@ class TagKeys:
     sealed: SealedTagKey
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RedeemRequest:
+class RedeemRequest(msgspec.Struct, frozen=True, kw_only=True):
     """
     One request to redeem, with all that a decision needs.
 
@@ -133,8 +131,7 @@ class RedeemRequest:
     seen: Seen = NOWHERE
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Redeemed:
+class Redeemed(msgspec.Struct, frozen=True, kw_only=True):
     """
     A verdict.
 

@@ -42,6 +42,7 @@ MOST_GENERATIONS = (1 << 32) - 1
 
 _FIXED = 1 + FAMILY_BYTES + SECRET_BYTES + TAG_BYTES + CHECKSUM_BYTES
 _LONGEST_VARINT = 5
+_TAG_AT = -TAG_BYTES - CHECKSUM_BYTES
 _LONGEST_TEXT = len(PREFIX) + ((_FIXED + _LONGEST_VARINT) * 4 + 2) // 3
 
 
@@ -92,17 +93,17 @@ class RefreshToken:
         digest: SHA-256 over all of it but the checksum; what a family stores.
     """
 
-    __slots__ = ("_body", "digest", "family_id", "generation")
+    __slots__ = ("_raw", "digest", "family_id", "generation")
 
     family_id: str
     generation: int
     digest: bytes
 
-    def __init__(self, body: bytes, family_id: str, generation: int) -> None:
-        self._body = body
+    def __init__(self, raw: bytes, family_id: str, generation: int) -> None:
+        self._raw = raw
         self.family_id = family_id
         self.generation = generation
-        self.digest = sha256(body)
+        self.digest = sha256(raw[:-CHECKSUM_BYTES])
 
     @classmethod
     def parse(cls, text: str) -> RefreshToken:
@@ -138,7 +139,7 @@ class RefreshToken:
         generation, after = _read_varint(body, 1 + FAMILY_BYTES)
         if len(body) != after + SECRET_BYTES + TAG_BYTES:
             raise _refused("length")
-        return cls(body, b64url_encode(body[1 : 1 + FAMILY_BYTES]), generation)
+        return cls(raw, b64url_encode(body[1 : 1 + FAMILY_BYTES]), generation)
 
     @classmethod
     def make(
@@ -160,7 +161,8 @@ class RefreshToken:
         if not 1 <= generation <= MOST_GENERATIONS:
             raise ValueError("A generation is from 1 to 2^32 - 1.")
         head = bytes((VERSION,)) + family + _write_varint(generation) + secret
-        return cls(head + tag_key.tag(head), family_id, generation)
+        body = head + tag_key.tag(head)
+        return cls(body + _checksum(body), family_id, generation)
 
     @property
     def text(self) -> str:
@@ -173,14 +175,21 @@ class RefreshToken:
         """
         Return all bytes of the token, the checksum included.
         """
-        return self._body + _checksum(self._body)
+        return self._raw
+
+    @property
+    def family_bytes(self) -> bytes:
+        """
+        Return the id of the family as bytes.
+        """
+        return self._raw[1 : 1 + FAMILY_BYTES]
 
     def is_tagged_by(self, tag_key: TagKey) -> bool:
         """
         Whether the token was made under this tag key, that is: by us, once.
         """
-        body = self._body
-        return equal(tag_key.tag(body[:-TAG_BYTES]), body[-TAG_BYTES:])
+        head, rest = self._raw[:_TAG_AT], self._raw[_TAG_AT:]
+        return equal(tag_key.tag(head), rest[:TAG_BYTES])
 
     def __repr__(self) -> str:
         return (

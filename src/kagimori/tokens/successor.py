@@ -9,7 +9,6 @@ was made the first time, and no server key is involved that could rotate or be l
 from __future__ import annotations
 
 from kagimori.crypto.aead import gcm_open, gcm_seal
-from kagimori.crypto.digests import b64url_decode
 from kagimori.crypto.kdf import hkdf_sha256
 from kagimori.tokens.refresh_token import RefreshToken
 
@@ -51,5 +50,4 @@ def _key(presented: RefreshToken) -> bytes:
 
 
 def _context(presented: RefreshToken) -> bytes:
-    family = b64url_decode(presented.family_id)
-    return family + presented.generation.to_bytes(4, "big")
+    return presented.family_bytes + presented.generation.to_bytes(4, "big")

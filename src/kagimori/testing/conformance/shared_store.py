@@ -163,7 +163,8 @@ class SharedStoreConformance(StoreConformance):
                 assert (left and left.body) == (right and right.body), pair
                 kept = 0 if left is None else int(left.body.split()[0])
                 assert kept >= acknowledged.get(pair, 0), pair
-                found = await store.find(TENANT, "pair", ("number", str(kept)))
+                index = ("number", str(kept))
+                found = await store.find(TENANT, "pair", index, limit=1000)
                 both = {key.id for key in keys} if kept else set()
                 assert both <= {document.id for document in found}, pair
         finally:

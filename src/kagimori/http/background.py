@@ -1,0 +1,113 @@
+"""
+What a server does between requests.
+
+Rules of this module:
+
+1. A failure is logged once when it begins and once when it is over, and never ends the loop.
+2. Nothing here is needed for the next second of serving: requests are served from memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from kagimori.compose import Installation
+from kagimori.errors import KagimoriError
+from kagimori.http import logs
+from kagimori.http.live import Live
+from kagimori.http.places import Places
+
+POLL = 0.25
+TICK = 1.0
+PURGE = 60.0
+BEAT = 60.0
+PURGED = 1000
+
+Work = Callable[[], Awaitable[None]]
+
+
+class Background:
+    """
+    The loops that keep an installation alive.
+
+    Args:
+        installation: what is kept alive.
+        live: judged again after each tick.
+        places: told of tenants' hosts.
+    """
+
+    def __init__(self, installation: Installation, live: Live, places: Places) -> None:
+        self._installation = installation
+        self._live = live
+        self._places = places
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """
+        Start all loops.
+        """
+        for name, seconds, work in (
+            ("poll", POLL, self._poll),
+            ("tick", TICK, self._tick),
+            ("purge", PURGE, self._purge),
+            ("beat", BEAT, self._beat),
+        ):
+            self._tasks.append(
+                asyncio.create_task(repeat(name, seconds, work), name=name)
+            )
+
+    async def stop(self) -> None:
+        """
+        End all loops.
+        """
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
+
+    async def _poll(self) -> None:
+        if await self._installation.poll():
+            self._places.set_hosts(self._installation.hosts)
+
+    async def _tick(self) -> None:
+        installation = self._installation
+        await installation.rings.tick(installation.clock.now())
+        await installation.rings.flush_ledger()
+        await installation.check_marks()
+        self._live.judge()
+
+    async def _purge(self) -> None:
+        while await self._installation.store.purge(PURGED) >= PURGED:
+            await asyncio.sleep(0)
+
+    async def _beat(self) -> None:
+        await self._installation.beat()
+
+
+async def repeat(name: str, seconds: float, work: Work) -> None:
+    """
+    Do something again and again, whatever becomes of it.
+    """
+    failing = False
+    while True:
+        await asyncio.sleep(seconds)
+        try:
+            await work()
+        except KagimoriError as error:
+            if not failing:
+                logs.logger().error(
+                    "background.failing",
+                    work=name,
+                    error=error.code,
+                    text=error.text,
+                    detail=error.detail,
+                )
+            failing = True
+        except Exception as error:  # noqa: BLE001 - the loop must go on
+            logs.logger().error("background.broken", work=name, **logs.describe(error))
+            failing = True
+        else:
+            if failing:
+                logs.logger().info("background.recovered", work=name)
+            failing = False

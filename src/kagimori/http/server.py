@@ -1,0 +1,294 @@
+"""
+One server process: two listeners, one installation, a calm start and a calm end.
+
+Rules of this module:
+
+1. Permanent faults end the start with the error; passing ones let it begin unready, and it tries
+   again by itself (DESIGN section 9).
+2. SIGTERM drains: no new connection, requests in flight end, then the ledger is written. Ctrl-C
+   drops what is open, writes the ledger and ends at once.
+3. What was loaded at the start is taken out of the garbage collector's sight: it never becomes
+   garbage, and looking through it again and again would stop requests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import gc
+import os
+import resource
+import signal
+import socket
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import uvicorn
+import uvloop
+
+from kagimori.clock import OffsetClock, SystemClock
+from kagimori.compose import Installation, Issuers, is_transient, open_installation
+from kagimori.errors import KagimoriError
+from kagimori.events import FanOut
+from kagimori.http import logs
+from kagimori.http.app import make_admin_app, make_app
+from kagimori.http.background import Background, repeat
+from kagimori.http.listeners import address_of, bind_admin, bind_public, close_all
+from kagimori.http.live import Live
+from kagimori.http.metrics import Metrics
+from kagimori.http.places import Places
+from kagimori.http.protocol import Connection, sweep
+from kagimori.http.report import StartReport, make_report
+from kagimori.settings import Limits, Settings
+
+RETRY_FIRST = 1.0
+RETRY_MOST = 30.0
+SPARE_FILES = 64
+"""File descriptors that are kept for everything but connections."""
+
+OnStart = Callable[[StartReport], None]
+
+
+def serve(settings: Settings, on_start: OnStart) -> None:
+    """
+    Serve until told to end.
+
+    Args:
+        settings: of the installation.
+        on_start: told once, when requests are taken.
+
+    Raises:
+        KagimoriError: the server cannot start, and waiting would not help.
+    """
+    logs.configure(settings.server.log_level)
+    public = bind_public(settings)
+    try:
+        admin = bind_admin(settings)
+    except KagimoriError:
+        close_all(public)
+        raise
+    try:
+        if settings.server.workers > 1:
+            from kagimori.http.workers import supervise  # noqa: PLC0415 - seldom
+
+            supervise(settings, public, admin, on_start)
+        else:
+            run(ServerProcess(settings, public, admin), on_start)
+    finally:
+        close_all([*public, *admin])
+
+
+def run(process: ServerProcess, on_start: OnStart) -> None:
+    """
+    Run one server process to its end.
+
+    Raises:
+        KagimoriError: it cannot start, and waiting would not help.
+    """
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(process.run(on_start))
+
+
+class ServerProcess:
+    """
+    One process that serves.
+
+    Args:
+        settings: of the installation.
+        public, admin: sockets that listen already.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        public: Sequence[socket.socket],
+        admin: Sequence[socket.socket],
+    ) -> None:
+        self._settings = settings
+        self._public = list(public)
+        self._admin = list(admin)
+        self._clock = OffsetClock(SystemClock())
+        self._metrics = Metrics()
+        self._events = FanOut(logs.LogSink(), self._metrics)
+        self._live = Live()
+        self._places = Places(settings, Issuers(settings))
+        self._background: Background | None = None
+        self._servers: list[uvicorn.Server] = []
+        self._ending = asyncio.Event()
+        self._at_once = False
+
+    def end(self, *, at_once: bool = False) -> None:
+        """
+        End: after the requests in flight, or at once.
+        """
+        self._at_once = self._at_once or at_once
+        self._live.draining = True
+        for server in self._servers:
+            server.should_exit = True
+            server.force_exit = server.force_exit or self._at_once
+        self._ending.set()
+
+    async def run(self, on_start: OnStart) -> None:
+        """
+        Serve until `end` is called or a signal comes.
+
+        Raises:
+            KagimoriError: the installation cannot be opened, and waiting would not help.
+        """
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self.end)
+        loop.add_signal_handler(
+            signal.SIGINT, functools.partial(self.end, at_once=True)
+        )
+        problem: KagimoriError | None = None
+        try:
+            await self._open()
+        except KagimoriError as error:
+            if not is_transient(error):
+                raise
+            problem = self._live.opening = error
+        others = [asyncio.create_task(repeat("sweep", 1.0, self._sweep))]
+        if problem is not None:
+            others.append(asyncio.create_task(self._open_later()))
+        limits = bounded(self._settings.limits)
+        app = make_app(
+            self._live, self._settings, self._clock, self._metrics, self._places
+        )
+        admin_app = make_admin_app(self._live, self._clock, self._metrics)
+        public = self._listen(app, limits)
+        admin = self._listen(admin_app, limits)
+        self._servers = [public, admin]
+        serving = [
+            asyncio.create_task(public._serve(self._public)),  # noqa: SLF001 - see below
+            asyncio.create_task(admin._serve(self._admin)),  # noqa: SLF001 - likewise
+        ]
+        try:
+            await self._report(on_start, problem)
+            _settle_memory()
+            if self._ending.is_set():
+                self.end()
+            await self._ending.wait()
+            await asyncio.gather(*serving)
+        finally:
+            self.end(at_once=True)
+            for task in others:
+                task.cancel()
+            await asyncio.gather(*serving, *others, return_exceptions=True)
+            await self._close()
+
+    def _listen(self, app: Any, limits: Limits) -> uvicorn.Server:
+        # `uvicorn.Server.serve` would take the signals for itself; what it does beyond that is
+        # `_serve`, which is all that is used of it.
+        config = uvicorn.Config(
+            app,
+            http=functools.partial(  # type: ignore[arg-type]  # makes protocols, as a class does
+                Connection, limits=limits, refused=self._metrics.refused
+            ),
+            ws="none",
+            interface="asgi3",
+            lifespan="off",
+            proxy_headers=False,
+            server_header=False,
+            access_log=False,
+            log_config=None,
+            timeout_graceful_shutdown=limits.drain_seconds,  # type: ignore[arg-type]  # floats do
+        )
+        config.load()
+        return uvicorn.Server(config)
+
+    async def _report(self, on_start: OnStart, problem: KagimoriError | None) -> None:
+        while not all(server.started for server in self._servers):
+            await asyncio.sleep(0.005)
+        report = await make_report(
+            self._settings,
+            self._live.installation,
+            [address_of(each) for each in self._public],
+            address_of(self._admin[0]),
+            problem,
+        )
+        on_start(report)
+
+    # --- the installation ------------------------------------------------------------------
+
+    async def _open(self) -> None:
+        installation = open_installation(
+            self._settings, clock=self._clock, events=self._events
+        )
+        try:
+            await installation.start()
+            with contextlib.suppress(KagimoriError):
+                # What cannot be written now is tried each minute; serving needs none of it.
+                await installation.beat()
+        except BaseException:
+            await installation.close()
+            raise
+        self._serve_from(installation)
+
+    def _serve_from(self, installation: Installation) -> None:
+        self._places.set_hosts(installation.hosts)
+        self._live.serve(installation)
+        self._background = Background(installation, self._live, self._places)
+        self._background.start()
+
+    async def _open_later(self) -> None:
+        pause = RETRY_FIRST
+        while True:
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, RETRY_MOST)
+            try:
+                await self._open()
+            except KagimoriError as error:
+                # A fault that became permanent is told by `/readyz`; probes may call for help.
+                self._live.opening = error
+                logs.logger().error("opening.failed", error=error.code, text=error.text)
+            else:
+                logs.logger().info("opening.done")
+                return
+
+    async def _sweep(self) -> None:
+        now = asyncio.get_running_loop().time()
+        for server in self._servers:
+            sweep(server.server_state.connections, now)
+
+    async def _close(self) -> None:
+        if self._background is not None:
+            await self._background.stop()
+        installation = self._live.installation
+        if installation is not None:
+            await installation.close()
+
+
+def bounded(limits: Limits) -> Limits:
+    """
+    Return limits whose connections this process has file descriptors for.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = limits.connections + SPARE_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        if hard != resource.RLIM_INFINITY:
+            wanted = min(wanted, hard)
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        room = max(16, soft - SPARE_FILES)
+        if room < limits.connections:
+            logs.logger().warning("connections.bounded", connections=room)
+            import msgspec  # noqa: PLC0415 - seldom
+
+            return msgspec.structs.replace(limits, connections=room)
+    return limits
+
+
+def _settle_memory() -> None:
+    gc.collect()
+    gc.freeze()
+    # Requests make next to no cycles: look for them seldom.
+    gc.set_threshold(50_000, 20, 50)
+
+
+def pid() -> int:
+    """
+    Return the id of this process.
+    """
+    return os.getpid()

@@ -1,0 +1,781 @@
+"""
+The verbs of a ring, as stories. Rows are those of `signing-keys.md` section 8.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import msgspec
+import pytest
+from kagimori.errors import (
+    ClockBehindError,
+    KeyStateError,
+    NextKeyWaitsError,
+    NotFoundError,
+    NotPropagatedError,
+)
+from kagimori.keys.ring import KeyRing, LiveTokens
+from kagimori.keys.timeline import KeyState, KeyUse
+
+from tests.keys.stories import (
+    COOKIE,
+    DAY,
+    HOUR,
+    MINUTE,
+    POLICY,
+    T0,
+    TICK,
+    key,
+    ring,
+    state,
+)
+
+SKEW = timedelta(seconds=5)
+NO_TOKENS = LiveTokens(0)
+
+
+def turn(old, new=None, *, now, **how):
+    """
+    Rotate, and return the ring alone.
+    """
+    return old.rotate(new or key(at=now), now=now, policy=POLICY, **how).ring
+
+
+# --- beginning -----------------------------------------------------------------------------
+
+
+def test_the_first_keys_are_current_at_once_and_slightly_in_the_past():
+    """
+    A node whose clock is behind agrees that the first key signs.
+    """
+    first = ring("ES256", "RS256")
+
+    assert ("ES256", "RS256") == first.algorithms(T0)
+    assert ("ES256", "RS256") == first.algorithms(T0 - SKEW)
+    assert "ES256" == first.default(T0)
+    assert 1 == first.generation
+    assert T0 - SKEW + 90 * DAY == first.current(T0).timeline.due
+
+
+@pytest.mark.parametrize("algorithms", [(), ("ES256", "ES256")])
+def test_a_ring_begins_with_one_key_of_each_algorithm(algorithms):
+    """
+    No ring without a key, and no two current keys of one algorithm.
+    """
+    with pytest.raises(KeyStateError):
+        KeyRing.first(
+            KeyUse.SIGNING, [key(name) for name in algorithms], now=T0, policy=POLICY
+        )
+
+
+def test_a_cookie_ring_has_one_line_whatever_the_algorithm():
+    """
+    Cookie keys succeed each other in one line.
+    """
+    with pytest.raises(KeyStateError):
+        ring("A", "B", use=KeyUse.COOKIE, policy=COOKIE)
+
+    one = ring("A", use=KeyUse.COOKIE, policy=COOKIE)
+    new = one.rotate(key("B"), now=T0 + DAY, policy=COOKIE)
+
+    assert new.predecessors[0].id == one.current(T0).id
+
+
+# --- rotate --------------------------------------------------------------------------------
+
+
+def test_row3_a_new_key_is_published_long_before_it_signs():
+    """
+    K6, row 3: NEXT for the whole propagation, CURRENT from its instant on, on every node.
+    """
+    new = key()
+    after = turn(ring(), new, now=T0 + DAY)
+    switch = T0 + DAY + POLICY.propagation
+
+    assert KeyState.NEXT is state(after, new.id, T0 + DAY)
+    assert new.id in {k.id for k in after.verifying(T0 + DAY)}
+    assert new.id != after.current(switch - TICK).id
+    assert new.id == after.current(switch).id
+
+
+def test_row6_the_end_of_the_predecessor_is_written_in_the_same_step():
+    """
+    Row 6: `retires` is the successor's `activates`, no setting is asked again.
+    """
+    first = ring()
+    old = first.current(T0)
+    new = key()
+    change = first.rotate(new, now=T0 + DAY, policy=POLICY)
+
+    assert (old.id,) == tuple(k.id for k in change.predecessors)
+    times = change.ring.get(old.id).timeline
+    assert (change.key.timeline.activates, new.id) == (times.retires, times.successor)
+    assert times.due == old.timeline.due
+
+
+def test_row2_a_second_next_is_refused_with_the_dates_of_the_first():
+    """
+    Row 2: staging again neither loses the waiting key nor piles up another.
+    """
+    waiting = key()
+    staged = turn(ring(), waiting, now=T0)
+
+    with pytest.raises(NextKeyWaitsError) as refused:
+        turn(staged, now=T0 + HOUR)
+
+    assert waiting.id == refused.value.params["kid"]
+    assert "2030-01-02T00:00:00Z" == refused.value.params["activates"]
+    assert "2030-01-01T00:00:00Z" == refused.value.params["published"]
+
+
+def test_row2_replacing_the_next_is_explicit_and_leaves_one():
+    """
+    Row 2: with `replace` the waiting key leaves, and another waits from now on.
+    """
+    waiting, other = key(), key()
+    staged = turn(ring(), waiting, now=T0)
+    change = staged.rotate(other, now=T0 + HOUR, policy=POLICY, replace_waiting=True)
+
+    assert (waiting.id,) == change.destroyed
+    assert change.ring.get(waiting.id) is None
+    assert other.id == change.ring.next_("ES256", T0 + HOUR).id
+    assert 2 == len(change.ring)
+    assert other.id == change.ring.current(T0 + 2 * DAY).id
+
+
+def test_a_date_before_the_propagation_is_refused_and_the_safe_moment_named():
+    """
+    K6: who wants it earlier has to say that it is an emergency.
+    """
+    soon = T0 + MINUTE
+
+    with pytest.raises(NotPropagatedError) as refused:
+        turn(ring(), now=T0, activates=soon)
+
+    assert "2030-01-02T00:00:00Z" == refused.value.params["safe"]
+    urgent = key()
+    forced = turn(ring(), urgent, now=T0, activates=soon, emergency=True)
+    assert urgent.id == forced.current(soon).id
+
+
+def test_a_date_in_the_past_is_refused_even_in_an_emergency():
+    """
+    K14: no back-dated activation.
+    """
+    with pytest.raises(NotPropagatedError):
+        turn(ring(), now=T0, activates=T0 - TICK, emergency=True)
+
+
+def test_a_key_enters_once():
+    """
+    The same key cannot be there twice.
+    """
+    first = ring()
+
+    with pytest.raises(KeyStateError):
+        turn(first, first.current(T0), now=T0)
+
+
+def test_row1_fifty_rotations_in_a_row_lose_no_key_that_is_needed():
+    """
+    Row 1: with tokens alive under every key, all of them stay published.
+    """
+    now, turned, used = T0, ring(), []
+    for _ in range(50):
+        used.append(turned.current(now).id)
+        turned = turn(turned, now=now, activates=now + TICK, emergency=True)
+        now += TICK
+    last = dict.fromkeys(used, now + HOUR)
+    turned = turned.settle(now=now, policy=POLICY, last_expiry=last)
+
+    assert set(used) <= {k.id for k in turned.verifying(now)}
+    assert 51 == len(turned)
+    assert 1 == sum(turned.state(k, now) is KeyState.CURRENT for k in turned)
+
+
+# --- algorithms ----------------------------------------------------------------------------
+
+
+def test_row9_algorithms_turn_independently():
+    """
+    Row 9: rotating RS256 leaves ES256 and the default alone.
+    """
+    both = ring("ES256", "RS256")
+    after = turn(both, key("RS256"), now=T0)
+    later = T0 + 2 * DAY
+
+    assert both.current(T0).id == after.current(later).id
+    assert both.current(T0, "RS256").id != after.current(later, "RS256").id
+    assert "ES256" == after.default(later)
+
+
+def test_row9_a_first_key_of_an_algorithm_is_announced_too():
+    """
+    Verifiers hold a JWKS without it, so it waits like any other.
+    """
+    new = key("PS256")
+    after = turn(ring(), new, now=T0)
+
+    assert after.current(T0, "PS256") is None
+    assert new.id == after.current(T0 + DAY, "PS256").id
+    assert ("ES256",) == after.algorithms(T0)
+
+
+def test_row9_a_new_default_holds_from_the_activation_of_its_key_on():
+    """
+    Row 9: `--default` changes the default when the key signs, and ends the old line if told.
+    """
+    old = ring().current(T0)
+    first = ring()
+    old = first.current(T0)
+    new = key("PS256")
+    after = turn(first, new, now=T0, make_default=True, end_old_default=True)
+    switch = T0 + DAY
+
+    assert ("ES256", "PS256") == (after.default(switch - TICK), after.default(switch))
+    assert new.id == after.current(switch).id
+    assert KeyState.PREVIOUS is state(after, old.id, switch)
+
+
+def test_row9_the_old_default_lives_on_beside_the_new_one():
+    """
+    Where somebody names the old algorithm its key stays current.
+    """
+    first = ring()
+    after = turn(first, key("PS256"), now=T0, make_default=True)
+
+    assert ("PS256", "ES256") == after.algorithms(T0 + DAY)
+
+
+def test_cancelling_a_new_default_restores_the_old_one():
+    """
+    Cancel takes back the key, the default and the end of the old line.
+    """
+    first = ring()
+    old = first.current(T0)
+    new = key("PS256")
+    staged = turn(first, new, now=T0, make_default=True, end_old_default=True)
+    back = staged.cancel(new.id, now=T0 + HOUR, policy=POLICY).ring
+
+    assert "ES256" == back.default(T0 + 9 * DAY)
+    assert old.id == back.current(T0 + 9 * DAY).id
+    assert back.get(old.id).timeline.retires is None
+
+
+def test_a_line_that_is_about_to_end_is_not_continued_by_accident():
+    """
+    Rotating the old default while its end is written is refused with the way out.
+    """
+    new = key("PS256")
+    staged = turn(ring(), new, now=T0, make_default=True, end_old_default=True)
+
+    with pytest.raises(KeyStateError, match=f"Cancel {new.id}"):
+        turn(staged, key("ES256"), now=T0 + HOUR)
+
+
+def test_one_change_of_the_default_waits_at_a_time():
+    """
+    Two pending defaults would be decided by chance.
+    """
+    staged = turn(ring(), key("PS256"), now=T0, make_default=True)
+
+    with pytest.raises(KeyStateError, match="about to change"):
+        turn(staged, key("ES384"), now=T0, make_default=True)
+    with pytest.raises(KeyStateError, match="about to change"):
+        turn(staged, key("RS256"), now=T0).make_default("PS256", now=T0 + HOUR)
+
+
+def test_the_default_can_move_to_an_algorithm_that_signs_already():
+    """
+    `make_default` needs no new key, and takes effect at once.
+    """
+    both = ring("ES256", "RS256")
+    change = both.make_default("RS256", now=T0 + DAY, end_old_default=True)
+
+    assert "RS256" == change.ring.default(T0 + DAY)
+    assert KeyState.PREVIOUS is state(change.ring, both.current(T0).id, T0 + DAY)
+
+
+@pytest.mark.parametrize("algorithm", ["ES256", "PS256"])
+def test_what_is_default_or_has_no_key_cannot_become_the_default(algorithm):
+    """
+    Both are refused with the reason.
+    """
+    with pytest.raises(KeyStateError, match=algorithm):
+        ring().make_default(algorithm, now=T0)
+
+
+def test_ending_the_old_default_while_its_next_waits_is_refused():
+    """
+    The waiting key would revive a line that is to end.
+    """
+    staged = turn(ring("ES256", "RS256"), now=T0)
+
+    with pytest.raises(NextKeyWaitsError):
+        staged.make_default("RS256", now=T0 + HOUR, end_old_default=True)
+
+
+# --- activate and cancel -------------------------------------------------------------------
+
+
+def test_a_next_can_be_activated_earlier_once_it_has_propagated():
+    """
+    Row 2: what waits longer than it must can be let go.
+    """
+    new = key()
+    staged = turn(ring(), new, now=T0, activates=T0 + 10 * DAY)
+    at = T0 + 2 * DAY
+    change = staged.activate(new.id, now=at, at=at + TICK, policy=POLICY)
+
+    assert new.id == change.ring.current(at + TICK).id
+    assert at + TICK == change.predecessors[0].timeline.retires
+    assert at + TICK + 90 * DAY == change.key.timeline.due
+
+
+def test_row3_activating_before_the_propagation_needs_an_emergency():
+    """
+    K6, row 3: the refusal names the safe moment; the emergency is said by name.
+    """
+    new = key()
+    staged = turn(ring(), new, now=T0)
+    at = T0 + HOUR
+
+    with pytest.raises(NotPropagatedError, match="2030-01-02T00:00:00Z"):
+        staged.activate(new.id, now=at, at=at, policy=POLICY)
+
+    forced = staged.activate(new.id, now=at, at=at, policy=POLICY, emergency=True)
+    assert new.id == forced.ring.current(at).id
+
+
+def test_a_later_activation_changes_nothing():
+    """
+    `activate` only moves a date earlier.
+    """
+    new = key()
+    staged = turn(ring(), new, now=T0)
+    same = staged.activate(new.id, now=T0, at=T0 + 9 * DAY, policy=POLICY)
+
+    assert T0 + DAY == same.key.timeline.activates
+
+
+def test_a_longer_propagation_set_later_bends_no_date():
+    """
+    Row 6: the key's own date stands, whatever the policy says now.
+    """
+    new = key()
+    staged = turn(ring(), new, now=T0)
+    slower = msgspec.structs.replace(POLICY, propagation=7 * DAY)
+    at = T0 + DAY - TICK
+
+    assert new.id == staged.current(T0 + DAY).id
+    with pytest.raises(NotPropagatedError, match="2030-01-02T00:00:00Z"):
+        staged.activate(new.id, now=at, at=at, policy=slower)
+
+
+def test_row2_cancelling_restores_the_predecessor():
+    """
+    Row 2: the waiting key leaves, and the current one goes on as if nothing had been.
+    """
+    first = ring()
+    old = first.current(T0)
+    new = key()
+    change = turn(first, new, now=T0).cancel(new.id, now=T0 + HOUR, policy=POLICY)
+
+    assert (old.timeline, old.id) == (change.ring.get(old.id).timeline, old.id)
+    assert change.ring.get(new.id) is None
+    assert (new.id,) == change.destroyed
+    assert old.id == change.ring.current(T0 + 99 * DAY).id
+
+
+def test_cancelling_a_scheduled_successor_puts_the_schedule_off():
+    """
+    Otherwise the schedule would publish another one in the next second.
+    """
+    first = ring()
+    near = T0 + 90 * DAY - HOUR
+    new = key()
+    staged = turn(first, new, now=near)
+    back = staged.cancel(new.id, now=near + MINUTE, policy=POLICY).ring
+
+    assert near + MINUTE + 90 * DAY == back.current(near).timeline.due
+
+
+@pytest.mark.parametrize("verb", ["activate", "cancel"])
+def test_only_a_next_is_activated_or_cancelled(verb):
+    """
+    Row 11: the refusal names the state; a current key is neither.
+    """
+    first = ring()
+    current = first.current(T0)
+    times = {"at": T0} if verb == "activate" else {}
+
+    with pytest.raises(KeyStateError, match="CURRENT") as refused:
+        getattr(first, verb)(current.id, now=T0, policy=POLICY, **times)
+
+    assert refused.value.hint
+
+
+def test_a_cookie_key_is_not_cancelled_when_a_fast_clock_may_use_it():
+    """
+    Row 14: cookie keys have no ledger that would hold a fast node back.
+    """
+    first = ring("C", use=KeyUse.COOKIE, policy=COOKIE)
+    new = key("C")
+    staged = first.rotate(new, now=T0, policy=COOKIE).ring
+    switch = T0 + 5 * MINUTE
+
+    with pytest.raises(KeyStateError, match="too late"):
+        staged.cancel(new.id, now=switch - SKEW, policy=COOKIE)
+    early = staged.cancel(new.id, now=switch - SKEW - TICK, policy=COOKIE)
+    assert early.ring.get(new.id) is None
+
+
+def test_row14_cookie_keys_are_announced_too():
+    """
+    Row 14: other instances know a cookie key before the first cookie carries it.
+    """
+    first = ring("C", use=KeyUse.COOKIE, policy=COOKIE)
+    new = key("C")
+    after = first.rotate(new, now=T0, policy=COOKIE).ring
+
+    assert KeyState.NEXT is state(after, new.id, T0 + 5 * MINUTE - TICK)
+    assert KeyState.CURRENT is state(after, new.id, T0 + 5 * MINUTE)
+
+
+# --- revoke --------------------------------------------------------------------------------
+
+
+def test_revoking_the_current_key_replaces_it_at_once():
+    """
+    No gap, no second current key, and the tokens of the revoked one fail.
+    """
+    first = ring()
+    old, heir = first.current(T0), key()
+    now = T0 + DAY
+    change = first.revoke(old.id, now=now, policy=POLICY, replacement=heir)
+
+    assert KeyState.REVOKED is state(change.ring, old.id, now)
+    assert heir.id == change.ring.current(now).id
+    assert heir.id == change.ring.current(now - SKEW).id
+    assert old.id not in {k.id for k in change.ring.verifying(now)}
+    assert old.id in change.destroyed
+    assert 2 == change.ring.generation
+
+
+def test_revoking_prefers_a_propagated_next():
+    """
+    What verifiers have seen already serves best.
+    """
+    first = ring()
+    waiting = key()
+    staged = turn(first, waiting, now=T0, activates=T0 + 10 * DAY)
+    now = T0 + 2 * DAY
+    change = staged.revoke(
+        first.current(T0).id, now=now, policy=POLICY, replacement=key()
+    )
+
+    assert waiting.id == change.ring.current(now).id
+    assert 2 == len(change.ring)
+
+
+def test_revoking_drops_a_next_that_nobody_has_seen():
+    """
+    The fresh key takes the place of both.
+    """
+    first = ring()
+    waiting, heir = key(), key()
+    staged = turn(first, waiting, now=T0)
+    change = staged.revoke(
+        first.current(T0).id, now=T0 + HOUR, policy=POLICY, replacement=heir
+    )
+
+    assert heir.id == change.ring.current(T0 + HOUR).id
+    assert change.ring.get(waiting.id) is None
+    assert change.ring.get(heir.id).timeline.retires is None
+
+
+def test_the_current_key_is_not_revoked_without_a_replacement():
+    """
+    K12: revoking would leave nothing to sign with.
+    """
+    first = ring()
+
+    with pytest.raises(KeyStateError, match="nothing is ready"):
+        first.revoke(first.current(T0).id, now=T0, policy=POLICY)
+
+
+def test_a_replacement_takes_over_the_end_of_a_line():
+    """
+    Revoking the old default while its end is written keeps that end.
+    """
+    first = ring()
+    new, heir = key("PS256"), key()
+    staged = turn(first, new, now=T0, make_default=True, end_old_default=True)
+    change = staged.revoke(
+        first.current(T0).id, now=T0 + HOUR, policy=POLICY, replacement=heir
+    )
+
+    assert heir.id == change.ring.current(T0 + HOUR).id
+    assert new.id == change.ring.get(heir.id).timeline.successor
+    assert KeyState.PREVIOUS is state(change.ring, heir.id, T0 + DAY)
+    assert "PS256" == change.ring.default(T0 + DAY)
+
+
+def test_revoking_a_next_frees_its_predecessor():
+    """
+    It never signs, and the current key goes on.
+    """
+    first = ring()
+    new = key()
+    change = turn(first, new, now=T0).revoke(new.id, now=T0 + HOUR, policy=POLICY)
+
+    assert KeyState.REVOKED is state(change.ring, new.id, T0 + 9 * DAY)
+    assert first.current(T0).id == change.ring.current(T0 + 9 * DAY).id
+
+
+def test_a_previous_key_is_revoked_alone_and_only_once():
+    """
+    Revoked is final.
+    """
+    first = ring()
+    old = first.current(T0)
+    later = T0 + 2 * DAY
+    change = turn(first, now=T0).revoke(old.id, now=later, policy=POLICY)
+
+    assert KeyState.REVOKED is state(change.ring, old.id, later)
+    with pytest.raises(KeyStateError, match="REVOKED"):
+        change.ring.revoke(old.id, now=later, policy=POLICY)
+
+
+# --- delete, settle, prune -----------------------------------------------------------------
+
+
+def previous_ring():
+    """
+    Return a ring, its PREVIOUS key's id, and a time at which it is.
+    """
+    first = ring()
+    old = first.current(T0).id
+    return turn(first, now=T0), old, T0 + 2 * DAY
+
+
+def test_K12_row8_the_key_that_signs_is_never_deleted():
+    """
+    K12, row 8: not even with force.
+    """
+    first = ring()
+
+    for force in (False, True):
+        with pytest.raises(KeyStateError, match="CURRENT") as refused:
+            first.delete(first.current(T0).id, now=T0, live=NO_TOKENS, force=force)
+        assert "Rotate first" in refused.value.hint
+
+
+def test_K12_a_key_with_living_tokens_is_deleted_by_force_only():
+    """
+    K12: the refusal states the number of tokens and the earliest safe moment.
+    """
+    turned, old, now = previous_ring()
+    live = LiveTokens(3, now + HOUR)
+
+    with pytest.raises(KeyStateError) as refused:
+        turned.delete(old, now=now, live=live)
+    assert "3 tokens" in refused.value.text
+    assert "2030-01-03T01:00:00Z" in refused.value.text
+
+    change = turned.delete(old, now=now, live=live, force=True)
+    assert change.ring.get(old) is None
+    assert (old,) == change.destroyed
+
+
+def test_a_key_without_living_tokens_is_deleted_without_force():
+    """
+    Also when its last token has just expired.
+    """
+    turned, old, now = previous_ring()
+
+    assert turned.delete(old, now=now, live=NO_TOKENS).ring.get(old) is None
+    over = LiveTokens(0, now)
+    assert turned.delete(old, now=now, live=over).ring.get(old) is None
+
+
+def test_K12_where_nobody_counts_only_the_written_end_makes_it_safe():
+    """
+    K12: unknown is not zero.
+    """
+    turned, old, now = previous_ring()
+
+    with pytest.raises(KeyStateError, match="nobody counts"):
+        turned.delete(old, now=now, live=LiveTokens())
+    settled = turned.settle(now=now, policy=POLICY, last_expiry=None)
+    after = settled.get(old).timeline.expires
+    assert settled.delete(old, now=after, live=LiveTokens()).ring.get(old) is None
+
+
+@pytest.mark.parametrize("kind", ["next", "revoked"])
+def test_what_waits_or_is_revoked_is_not_deleted(kind):
+    """
+    Each refusal names the way: cancel, or nothing at all.
+    """
+    first = ring()
+    new = key()
+    staged = turn(first, new, now=T0)
+    if kind == "revoked":
+        staged = staged.revoke(new.id, now=T0, policy=POLICY).ring
+
+    with pytest.raises(KeyStateError, match=kind.upper()) as refused:
+        staged.delete(new.id, now=T0, live=NO_TOKENS, force=True)
+    assert refused.value.hint
+
+
+def test_a_key_that_nobody_knows_is_not_found():
+    """
+    Row 11: a stable code and a next step.
+    """
+    with pytest.raises(NotFoundError) as refused:
+        ring().delete("nobody", now=T0, live=NO_TOKENS)
+
+    assert ("not_found", "nobody") == (refused.value.code, refused.value.params["kid"])
+
+
+def test_row1_a_replaced_key_leaves_when_its_last_token_is_over():
+    """
+    Row 1: `expires` is the ledger's last expiry, never before `retires`.
+    """
+    turned, old, _ = previous_ring()
+    retires = turned.get(old).timeline.retires
+    last = retires + 10 * MINUTE
+    settled = turned.settle(now=retires, policy=POLICY, last_expiry={old: last})
+
+    assert KeyState.PREVIOUS is state(settled, old, last - TICK)
+    assert KeyState.RETIRED is state(settled, old, last)
+
+
+def test_a_replaced_key_that_signed_nothing_leaves_at_once():
+    """
+    With an empty ledger it leaves the JWKS at `retires`.
+    """
+    turned, old, _ = previous_ring()
+    retires = turned.get(old).timeline.retires
+    settled = turned.settle(now=retires, policy=POLICY, last_expiry={})
+
+    assert KeyState.RETIRED is state(settled, old, retires)
+
+
+@pytest.mark.parametrize("last", [None, {}])
+def test_without_a_whole_ledger_a_key_stays_for_the_longest_life(last):
+    """
+    Nobody counts (cookie), or the ledger did not see everything (restore).
+    """
+    turned, old, _ = previous_ring()
+    times = turned.get(old).timeline
+    known = None if last is None else {old: None}
+    settled = turned.settle(now=times.retires, policy=POLICY, last_expiry=known)
+
+    end = times.retires + POLICY.longest_life + POLICY.tolerance
+    assert end == settled.get(old).timeline.expires
+
+
+def test_an_end_once_written_is_not_written_again():
+    """
+    After `retires` nothing moves `expires`, whatever the ledger says then.
+    """
+    turned, old, now = previous_ring()
+    settled = turned.settle(now=now, policy=POLICY, last_expiry={old: now + HOUR})
+
+    assert settled.settle(now=now + MINUTE, policy=POLICY, last_expiry={}) is None
+
+
+def test_before_its_end_nothing_is_settled():
+    """
+    Tokens are still being signed.
+    """
+    staged = turn(ring(), now=T0)
+
+    assert staged.settle(now=T0 + HOUR, policy=POLICY, last_expiry={}) is None
+
+
+def test_row7_pruning_takes_only_what_is_long_over():
+    """
+    Row 7: RETIRED and REVOKED keys leave after the policy's time, nothing else ever.
+    """
+    turned, old, now = previous_ring()
+    settled = turned.settle(now=now, policy=POLICY, last_expiry={})
+    end = settled.get(old).timeline.expires + POLICY.keep_retired
+
+    assert settled.prune(now=end - TICK, policy=POLICY) is None
+    pruned, gone = settled.prune(now=end, policy=POLICY)
+    assert ((old,), 1) == (tuple(k.id for k in gone), len(pruned))
+
+
+def test_protection_keys_are_neither_settled_nor_pruned():
+    """
+    PREVIOUS protection keys open until they are deleted.
+    """
+    first = ring("P", use=KeyUse.PROTECTION)
+    turned = first.rotate(key("P"), now=T0, policy=POLICY).ring
+    late = T0 + 999 * DAY
+
+    assert turned.settle(now=late, policy=POLICY, last_expiry=None) is None
+    assert turned.prune(now=late, policy=POLICY) is None
+    assert KeyState.PREVIOUS is state(turned, first.current(T0).id, late)
+
+
+# --- preview, order, clocks ----------------------------------------------------------------
+
+
+def test_a_preview_counts_what_would_be_cut_and_changes_nothing():
+    """
+    What `delete` and `revoke` would cut, and from when on they would cut nothing.
+    """
+    turned, old, now = previous_ring()
+    seen = turned.preview(old, now=now, live=LiveTokens(2, now + HOUR))
+
+    assert (KeyState.PREVIOUS, 2, now + HOUR) == (
+        seen.state,
+        seen.live.count,
+        seen.safe_at,
+    )
+    current = turned.preview(turned.current(now).id, now=now, live=NO_TOKENS)
+    assert current.safe_at is None
+
+
+def test_the_published_set_is_ordered_current_next_previous():
+    """
+    Verifiers that take the first key take the one that signs.
+    """
+    turned, old, _ = previous_ring()
+    now = T0 + 2 * DAY
+    new = key()
+    staged = turn(turned, new, now=now)
+
+    assert [staged.current(now).id, new.id, old] == [
+        k.id for k in staged.verifying(now)
+    ]
+
+
+def test_K7_a_clock_far_behind_writes_no_dates():
+    """
+    K7: a verb under a clock that was set back is refused, within the skew it is not.
+    """
+    staged = turn(ring(), now=T0 + DAY)
+
+    with pytest.raises(ClockBehindError):
+        turn(staged, now=T0 + DAY - SKEW - TICK, replace_waiting=True)
+    assert turn(staged, now=T0 + DAY - SKEW, replace_waiting=True)
+
+
+def test_every_verb_raises_the_generation_by_one():
+    """
+    Row 15: a change can be named.
+    """
+    first = ring()
+    new = key()
+    one = turn(first, new, now=T0)
+    two = one.cancel(new.id, now=T0, policy=POLICY).ring
+    three = two.revoke(
+        first.current(T0).id, now=T0, policy=POLICY, replacement=key()
+    ).ring
+
+    assert [1, 2, 3, 4] == [r.generation for r in (first, one, two, three)]
