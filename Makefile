@@ -37,7 +37,7 @@ $(STAMP): requirements/dev.txt pyproject.toml scripts/find-python
 
 serve: $(STAMP) ## run the server with a demo world (PORT=3000 DATA=./kagimori-data)
 	@exec $(BIN)/kagimori serve --demo \
-		$(if $(PORT),--listen 127.0.0.1:$(PORT)) $(if $(DATA),--data '$(DATA)')
+		$(if $(PORT),--listen localhost:$(PORT)) $(if $(DATA),--data '$(DATA)')
 
 test: $(STAMP) ## run every test but the soak (ARGS='-k name')
 	@rm -rf build/coverage && mkdir -p build/coverage

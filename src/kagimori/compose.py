@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import AsyncIterator, Mapping
+import stat
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
 from pathlib import Path
@@ -25,6 +26,7 @@ from kagimori import high_water
 from kagimori.clock import Clock, OffsetClock, SystemClock
 from kagimori.errors import (
     ConfigError,
+    InsecureConfigError,
     KagimoriError,
     KeyWrapError,
     RestoredError,
@@ -82,7 +84,10 @@ class Issuers:
         """
         self._hosts = {**hosts, **self._settings.tenants}
         self._contexts.clear()
-        return {host: tenant for tenant, host in self._hosts.items()}
+        return {
+            urlsplit(f"//{_netloc(host)}").hostname or host: tenant
+            for tenant, host in self._hosts.items()
+        }
 
     def context(self, tenant: str) -> TenantContext:
         """
@@ -108,9 +113,16 @@ class Issuers:
         if host is None:
             return f"{base}/t/{tenant}"
         parts = urlsplit(base)
-        port = f":{parts.port}" if parts.port else ""
-        name = f"[{host}]" if ":" in host else host
-        return f"{parts.scheme}://{name}{port}"
+        netloc = _netloc(host)
+        if parts.port and urlsplit(f"//{netloc}").port is None:
+            # All tenants share the listener, and so the port, unless a host names its own.
+            netloc += f":{parts.port}"
+        return f"{parts.scheme}://{netloc}"
+
+
+def _netloc(host: str) -> str:
+    # An address of IPv6 has several colons, a host with a port has one.
+    return f"[{host}]" if host.count(":") > 1 else host
 
 
 class Services:
@@ -135,6 +147,13 @@ class Services:
         """
         resources = self._resources.get(tenant)
         return None if resources is None else resources.by_id.get(id_)
+
+    def resources(self, tenant: str) -> tuple[Resource, ...]:
+        """
+        Return all resources of a tenant from memory.
+        """
+        resources = self._resources.get(tenant)
+        return () if resources is None else tuple(resources.by_id.values())
 
     async def warm(self) -> None:
         """
@@ -186,6 +205,7 @@ class Installation:
         settings: Settings,
         clock: OffsetClock,
         events: EventSink,
+        *,
         ring: ProtectionRing,
         store: Store,
         plan: NewRings | None = None,
@@ -366,7 +386,7 @@ class Installation:
         """
         from kagimori.admin.keys import KeyAdmin
 
-        return KeyAdmin(self.store, self.ring, self.clock, self.trail)
+        return KeyAdmin(self.store, self.ring, self.clock, trail=self.trail)
 
     @functools.cached_property
     def tenants(self) -> TenantAdmin:
@@ -375,7 +395,7 @@ class Installation:
         """
         from kagimori.admin.tenants import TenantAdmin
 
-        return TenantAdmin(self.store, self.ring, self.clock, self.trail)
+        return TenantAdmin(self.store, self.ring, self.clock, trail=self.trail)
 
     @functools.cached_property
     def clients(self) -> ClientAdmin:
@@ -511,26 +531,73 @@ def _open(
     create: bool,
     plan: NewRings | None,
 ) -> Installation:
-    from kagimori.opening import open_ring
+    from kagimori.opening import open_ring, open_store
 
     base = clock or SystemClock()
     sink = events or NullSink()
     path = _sqlite_path(settings.store_url)
+    wrapper = _checked_wrapper(settings)
+    _check_folder(settings.data)
+    location = open_store(settings.ring_url)
     # Where a database is, keys lie under a ring already: then nothing may take its place.
     ring = open_ring(
-        settings.ring_url,
+        location,
         application=settings.application,
-        wrapper=settings.wrapper_url,
+        wrapper=wrapper,
         create=create and not path.exists(),
         clock=base,
         events=sink,
     )
     try:
+        if ring.is_clear:
+            _refuse_loose(getattr(location, "loose_modes", tuple)())
         store = _open_sqlite(path, base, create=create)
     except BaseException:
         ring.close()
         raise
-    return Installation(settings, OffsetClock(base), sink, ring, store, plan)
+    return Installation(
+        settings, OffsetClock(base), sink, ring=ring, store=store, plan=plan
+    )
+
+
+def _checked_wrapper(settings: Settings) -> str:
+    """
+    Return the wrapper's address, if what it names is kept from others (attack K11).
+    """
+    from kagimori.opening import loose_secret_mode, secret_files
+
+    wrapper = settings.wrapper_url
+    if wrapper is None:
+        # Said here, since a variable of the environment must not say it instead.
+        raise ConfigError(
+            f"{settings.file} names no wrapper for the ring's keys.",
+            hint="Write wrapper = \"passphrase:file:/path\", as `kagimori init` does.",
+        )
+    _refuse_loose([loose_secret_mode(path) for path in secret_files(wrapper)])
+    return wrapper
+
+
+def _refuse_loose(found: Iterable[str | None]) -> None:
+    for loose in found:
+        if loose is not None:
+            raise InsecureConfigError(
+                f"{loose}.", hint="Take that right away: chmod 600 (a folder: chmod 700)."
+            )
+
+
+def _check_folder(folder: Path) -> None:
+    try:
+        mode = folder.stat().st_mode
+    except OSError as exc:
+        raise ConfigError(
+            f"{folder} cannot be looked into: {exc.strerror}.",
+            hint="Run as the user who owns the data folder.",
+        ) from None
+    if mode & (stat.S_IWGRP | stat.S_IWOTH):
+        # Whoever can write here can put another database in place of ours.
+        raise InsecureConfigError(
+            f"{folder} can be changed by other users.", hint=f"chmod 700 {folder}"
+        )
 
 
 def _sqlite_path(url: str) -> Path:

@@ -14,9 +14,10 @@ from __future__ import annotations
 import os
 import secrets
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -30,7 +31,14 @@ from kagimori.events import EventSink
 from kagimori.keys.birth import NewRings
 from kagimori.keys.journal import Cause
 from kagimori.oauth.tenant import DEFAULT_TENANT
-from kagimori.settings import FILE_NAME, Settings, read_settings, write_settings
+from kagimori.settings import (
+    FILE_NAME,
+    Settings,
+    parse_listen,
+    read_settings,
+    with_environment,
+    write_settings,
+)
 
 PASSPHRASE_FILE = "passphrase"
 DEMO_WRAPPER = f"passphrase:file:{{data}}/{PASSPHRASE_FILE}"
@@ -165,29 +173,35 @@ async def ensure_default_tenant(
 # --- the demo world ------------------------------------------------------------------------
 
 
-def demo_settings(folder: Path, port: int | None) -> tuple[Settings, bool]:
+def demo_settings(
+    folder: Path, environ: Mapping[str, str] | None = None
+) -> Settings:
     """
-    Return the settings of a demo folder, made or moved to another port; and whether it moved.
-
-    Args:
-        port: where it is to listen; ``None``: where it did before, else 3000.
+    Return the settings of a demo folder, made new or moved to the port it is to listen on.
 
     Raises:
         RefusedError: the folder is a real installation's, or holds something else.
-        ConfigError: the folder cannot be used.
+        ConfigError: the folder cannot be used, or the address is not on this machine.
+    """
+    env = os.environ if environ is None else environ
+    listen = env.get("KAGIMORI_LISTEN")
+    port = parse_listen(listen)[1] if listen else None
+    return with_environment(_kept_settings(folder, port), env)
+
+
+def _kept_settings(folder: Path, port: int | None) -> Settings:
+    """
+    Return what the demo's file is to hold: addresses, and nothing that the environment says.
     """
     if not (folder / FILE_NAME).exists():
         _check_fresh(folder)
-        return (
-            Settings(
-                data=folder,
-                issuer=_address(port or DEMO_PORT),
-                wrapper=DEMO_WRAPPER,
-                demo=True,
-            ).validate(),
-            False,
-        )
-    settings = read_settings(folder)
+        return Settings(
+            data=folder,
+            issuer=_address(port or DEMO_PORT),
+            wrapper=DEMO_WRAPPER,
+            demo=True,
+        ).validate()
+    settings = read_settings(folder, {})
     if not settings.demo:
         raise RefusedError(
             f"{folder} is a real installation; the demo does not touch it.",
@@ -195,15 +209,13 @@ def demo_settings(folder: Path, port: int | None) -> tuple[Settings, bool]:
             folder=str(folder),
         )
     if port is None or settings.issuer == _address(port):
-        return settings, False
+        return settings
     issuer = _address(port)
-    earlier = (settings.issuer, *(e for e in settings.earlier_issuers if e != issuer))
-    moved = msgspec.structs.replace(
-        settings,
-        issuer=issuer,
-        earlier_issuers=tuple(dict.fromkeys(earlier))[:EARLIER_ADDRESSES],
-    )
-    return moved.validate(), True
+    earlier = dict.fromkeys((settings.issuer, *settings.earlier_issuers))
+    earlier.pop(issuer, None)
+    return msgspec.structs.replace(
+        settings, issuer=issuer, earlier_issuers=tuple(earlier)[:EARLIER_ADDRESSES]
+    ).validate()
 
 
 def _address(port: int) -> str:
@@ -281,6 +293,12 @@ def check_regular(paths: Iterable[Path]) -> None:
             )
 
 
+def _keep(settings: Settings) -> None:
+    kept = _kept_settings(settings.data, urlsplit(settings.issuer).port)
+    if not settings.file.exists() or read_settings(settings.data, {}) != kept:
+        write_settings(kept)
+
+
 async def open_demo(
     settings: Settings, *, clock: Clock | None = None, events: EventSink | None = None
 ) -> Installation:
@@ -298,8 +316,7 @@ async def open_demo(
         await make_demo_world(
             installation.apis, installation.clients, installation.users
         )
-        if not settings.file.exists() or read_settings(settings.data) != settings:
-            write_settings(settings)
+        _keep(settings)
     except BaseException:
         await installation.close()
         raise

@@ -150,11 +150,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     @property
     def wrapper_url(self) -> str | None:
         """
-        What wraps the ring's keys, with the folder put in; a path there is taken as it is.
+        What wraps the ring's keys, with the folder put in.
         """
-        if self.wrapper is None:
-            return None
-        return self.wrapper.replace("{data}", str(self.data))
+        return None if self.wrapper is None else self._expand(self.wrapper)
 
     def _expand(self, url: str) -> str:
         return url.replace("{data}", quote(str(self.data)))
@@ -174,7 +172,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             if not _TENANT.fullmatch(tenant) or not _HOST.fullmatch(host):
                 raise ConfigError(
                     f"The host of tenant {tenant!r} cannot be {host!r}.",
-                    hint="Write tenants as: name = \"host.example\", without scheme or port.",
+                    hint='Write tenants as: name = "host.example", without scheme or port.',
                 )
         _check_server(self.server)
         _check_positive("limits", self.limits)
@@ -396,10 +394,23 @@ def read_settings(folder: Path, environ: Mapping[str, str] | None = None) -> Set
     return _build(path, _overlay(table, environ)).validate()
 
 
+def with_environment(
+    settings: Settings, environ: Mapping[str, str] | None = None
+) -> Settings:
+    """
+    Return settings that are not written yet, with what the environment says of serving.
+
+    Raises:
+        ConfigError: they cannot be right.
+    """
+    table: dict[str, Any] = tomllib.loads(to_toml(settings))
+    return _build(settings.file, _overlay(table, environ)).validate()
+
+
 def _build(path: Path, table: Mapping[str, Any]) -> Settings:
     unknown = set(table.get("throttle") or {}) - set(ThrottleLimits.__struct_fields__)
     if unknown:
-        raise _malformed(path, f"throttle has no {sorted(unknown)[0]}")
+        raise _malformed(path, f"throttle has no {min(unknown)}")
     try:
         settings = msgspec.convert(table, Settings)
     except msgspec.ValidationError as exc:

@@ -30,7 +30,7 @@ def _another(alg: str, keys: dict[str, Jwk]) -> Jwk:
 @pytest.mark.parametrize("alg", ALGORITHMS)
 def test_joserfc_reads_what_we_sign(alg, keys):
     """
-    joserfc accepts our token under our public JWK, and nothing of another key.
+    Our token is accepted by joserfc under our public JWK, its header as we wrote it.
     """
     key = joserfc_jwk.import_key(keys[alg].to_dict())
     text = jws.sign(PAYLOAD, keys[alg], header={"typ": "at+jwt"})

@@ -54,7 +54,7 @@ def test_hmac_sha256_agrees_with_the_object_interface(key, message):
 
 
 @pytest.mark.parametrize(
-    "left,right,same",
+    ("left", "right", "same"),
     [
         (b"secret", b"secret", True),
         (b"secret", b"secreu", False),
@@ -150,7 +150,7 @@ def test_J8_base64url_refuses(text):
     Padding, foreign characters, white space, impossible lengths and unused bits are refused.
     """
     assert b64url_decode("Zm9vYg") == b"foob"
-    with pytest.raises(ValueError, match="^base64url ") as refusal:
+    with pytest.raises(ValueError, match=r"^base64url ") as refusal:
         b64url_decode(text)
 
     assert refusal.value.__cause__ is None

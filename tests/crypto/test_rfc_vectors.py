@@ -44,7 +44,9 @@ def test_example_signature_verifies(name):
     verified = jws.verify(case["jws"], key.public(), algorithms=[case["alg"]])
 
     assert {"alg": case["alg"]} == dict(verified.header)
-    assert verified.payload.startswith((b'{"iss":"joe",\r\n', b"Payload", b"Example of"))
+    assert verified.payload.startswith(
+        (b'{"iss":"joe",\r\n', b"Payload", b"Example of")
+    )
     others = [other for other in ALGORITHMS if other != case["alg"]]
     with pytest.raises(InvalidJwsError):
         jws.verify(case["jws"], key, algorithms=others)

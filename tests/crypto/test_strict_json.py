@@ -61,7 +61,7 @@ def test_J8_J14_refused(data):
     """
     Duplicate members, non-finite numbers, other encodings, no object, or too deep: refused.
     """
-    with pytest.raises(ValueError, match="^JSON ") as refusal:
+    with pytest.raises(ValueError, match=r"^JSON ") as refusal:
         parse_object(data)
 
     assert refusal.value.__cause__ is None
@@ -82,7 +82,7 @@ def test_J14_depth_beyond_the_interpreter_is_a_plain_refusal():
     """
     Even where brackets are hardly bounded, depth ends in the same error.
     """
-    with pytest.raises(ValueError, match="^JSON is malformed$"):
+    with pytest.raises(ValueError, match=r"^JSON is malformed$"):
         parse_object(b'{"a":' + b"[" * 200_000, max_brackets=10**6)
 
 

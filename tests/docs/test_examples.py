@@ -42,13 +42,13 @@ serve() {
 """
 
 
-def free_address() -> str:
+def free_address(host: str = "localhost") -> str:
     """
     Return an address on loopback that was free a moment ago.
     """
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{listener.getsockname()[1]}"
+        return f"{host}:{listener.getsockname()[1]}"
 
 
 @pytest.fixture
@@ -161,7 +161,7 @@ def test_shell_examples_run(
     """
     A page's commands run from top to bottom, and each ends well.
     """
-    production = free_address()
+    production = free_address("127.0.0.1")
     script = here(page.shell, folder, address).replace("127.0.0.1:8080", production)
     script = re.sub(r"^kagimori serve", "serve", script, flags=re.MULTILINE)
 

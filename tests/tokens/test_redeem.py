@@ -3,10 +3,12 @@ from __future__ import annotations
 import secrets
 from datetime import timedelta
 
+import msgspec
 import pytest
 
 from kagimori.tokens.family import EndReason
 from kagimori.tokens.policy import OnReuse, Rotation
+from kagimori.tokens.redeem import redeem
 from kagimori.tokens.redemption import Redemption, TagKeys, UserStanding
 from kagimori.tokens.refresh_token import RefreshToken, TagKey
 from tests.tokens.world import (
@@ -562,8 +564,6 @@ def test_a_damaged_seal_refuses_and_accuses_nobody():
     story, token = first_use()
     story.present(token)
     sealed = story.family.sealed_successor
-    import msgspec  # noqa: PLC0415
-
     story.family = msgspec.structs.replace(
         story.family, sealed_successor=sealed[:-1] + bytes((sealed[-1] ^ 1,))
     )
@@ -578,8 +578,6 @@ def test_deciding_twice_gives_the_same_answer():
     """
     story, token = first_use()
     request = story.request(RefreshToken.parse(token.text), randomness=fresh())
-    from kagimori.tokens.redeem import redeem  # noqa: PLC0415
-
     once, twice = (redeem(story.family, request, story.now) for _ in range(2))
 
     assert once.token.text == twice.token.text

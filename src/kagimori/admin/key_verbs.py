@@ -69,8 +69,8 @@ class KeyVerbs:
         store: where the rings lie.
         protection: the protection ring: protects new keys, and shows its own.
         clock: this process's time, for waiting until a switch.
-        wait: waits until an instant; tests move their clock instead.
         trail: the audit trail.
+        wait: waits until an instant; tests move their clock instead.
     """
 
     def __init__(
@@ -78,9 +78,9 @@ class KeyVerbs:
         store: Store,
         protection: ProtectionKeys,
         clock: Clock,
+        trail: Trail | None = None,
         *,
         wait: Callable[[datetime], Awaitable[None]] | None = None,
-        trail: Trail | None = None,
     ) -> None:
         self._store = store
         self._protection = protection

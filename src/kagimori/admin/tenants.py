@@ -87,8 +87,8 @@ class TenantAdmin:
         store: Store,
         protection: ProtectorRoot,
         clock: Clock,
-        *,
         trail: Trail | None = None,
+        *,
         plan: NewRings | None = None,
     ) -> None:
         self._store = store

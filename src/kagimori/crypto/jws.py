@@ -246,12 +246,14 @@ def _split(compact: object, max_length: int) -> tuple[bytes, bytes, bytes, bytes
         # Not chained: the error object holds the token.
         raise InvalidJwsError("The token is not a compact JWS.") from None
     parts = text.split(b".", 3)
-    if len(parts) != 3 or not 0 < len(parts[0]) <= MAX_HEADER_LENGTH:
+    if len(parts) != 3:
         raise InvalidJwsError("The token is not a compact JWS.")
     return text, parts[0], parts[1], parts[2]
 
 
 def _parse_header(text: bytes) -> _Header:
+    if len(text) > MAX_HEADER_LENGTH:
+        raise InvalidJwsError("The header of the token is too long.")
     try:
         members = parse_object(b64url_decode_bytes(text))
     except ValueError:

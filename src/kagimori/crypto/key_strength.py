@@ -44,17 +44,6 @@ _ROCA_RESIDUES = tuple(
 
 _P25519 = 2**255 - 19
 _D25519 = -121665 * pow(121666, -1, _P25519) % _P25519
-# The y coordinates of the eight points whose order divides 8: with one of them as public key
-# one signature verifies many messages.
-_SMALL_ORDER_Y = frozenset(
-    {
-        0,
-        1,
-        _P25519 - 1,
-        2707385501144840649318225287225658788936804267575313519463743609750303021402,
-        55188659117513257062467267217118295137698188065244968500265048394206261417927,
-    }
-)
 
 
 def rsa_weakness(modulus: int, exponent: int) -> str | None:
@@ -86,10 +75,13 @@ def ed25519_weakness(encoded: bytes) -> str | None:
     y = number & (2**255 - 1)
     if y >= _P25519:
         return "The Ed25519 public key is not canonical."
-    if y in _SMALL_ORDER_Y:
+    squared = y * y % _P25519
+    # With a point of order 1 or 2 (y² = 1), 4 (y = 0) or 8 (its double has y = 0, which is
+    # d y⁴ + 2 y² − 1 = 0) as public key, one signature verifies many messages.
+    if squared in (0, 1) or (_D25519 * squared + 2) * squared % _P25519 == 1:
         return "The Ed25519 public key has a small order."
     # RFC 8032 section 5.1.3: x² = (y² − 1) / (d y² + 1) must be a square.
-    square = (y * y - 1) * pow(_D25519 * y * y + 1, -1, _P25519) % _P25519
+    square = (squared - 1) * pow(_D25519 * squared + 1, -1, _P25519) % _P25519
     if pow(square, (_P25519 - 1) // 2, _P25519) != 1:
         return "The Ed25519 public key is not a point of the curve."
     return None

@@ -74,7 +74,9 @@ def load_identity(data: bytes, password: bytes | None) -> Identity:
     if key is not None and key.public_key() != public:
         raise KeyWrapError("The private key belongs to another certificate.")
     der = certificate.public_bytes(serialization.Encoding.DER)
-    return Identity(der, thumbprint(der), certificate.subject.rfc4514_string(), public, key)
+    return Identity(
+        der, thumbprint(der), certificate.subject.rfc4514_string(), public, key
+    )
 
 
 def thumbprint(der: bytes) -> str:

@@ -6,12 +6,12 @@ from __future__ import annotations
 
 import msgspec
 from starlette.routing import Route, Router
+from starlette.types import Receive, Scope, Send
 
 from kagimori.clock import Clock
 from kagimori.compose import Services
 from kagimori.http.edge import Edge, not_found
 from kagimori.http.endpoint import FormEndpoint
-from kagimori.http.exchange import Receive, Scope, Send
 from kagimori.http.live import Live
 from kagimori.http.metrics import Metrics
 from kagimori.http.operation import HealthEndpoint, MetricsEndpoint, ReadyEndpoint
@@ -43,7 +43,9 @@ def make_app(
     routes = [
         # In the order of how often they are asked for: the router tries one after the other.
         Route(TOKEN_PATH, FormEndpoint("token", live, limits, _token)),
-        Route(INTROSPECTION_PATH, FormEndpoint("introspect", live, limits, _introspect)),
+        Route(
+            INTROSPECTION_PATH, FormEndpoint("introspect", live, limits, _introspect)
+        ),
         Route(REVOCATION_PATH, FormEndpoint("revoke", live, limits, _revoke)),
         Route(JWKS_PATH, JwksEndpoint(live)),
         Route(OPENID_METADATA, metadata := MetadataEndpoint(live)),

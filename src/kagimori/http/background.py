@@ -23,6 +23,7 @@ TICK = 1.0
 PURGE = 60.0
 BEAT = 60.0
 PURGED = 1000
+PURGES = 100
 
 Work = Callable[[], Awaitable[None]]
 
@@ -78,8 +79,9 @@ class Background:
         self._live.judge()
 
     async def _purge(self) -> None:
-        while await self._installation.store.purge(PURGED) >= PURGED:
-            await asyncio.sleep(0)
+        for _ in range(PURGES):
+            if await self._installation.store.purge(PURGED) < PURGED:
+                return
 
     async def _beat(self) -> None:
         await self._installation.beat()

@@ -14,21 +14,16 @@ Rules of this module:
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from time import perf_counter
 from urllib.parse import parse_qsl, urlencode
+
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from kagimori.clock import Clock
 from kagimori.errors import KagimoriError, NotFoundError, OAuthError
 from kagimori.http import logs
-from kagimori.http.exchange import (
-    Disconnected,
-    Exchange,
-    Receive,
-    Scope,
-    Send,
-    request_ids,
-)
+from kagimori.http.exchange import Disconnected, Exchange, request_ids
 from kagimori.http.metrics import Metrics
 from kagimori.http.places import Place, Places
 
@@ -53,7 +48,6 @@ ONCE = frozenset(
 """Header fields that may stand once only."""
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class Edge:
@@ -71,7 +65,7 @@ class Edge:
 
     def __init__(
         self,
-        app: App,
+        app: ASGIApp,
         *,
         clock: Clock,
         metrics: Metrics,
@@ -108,7 +102,9 @@ class Edge:
             pass
         except Exception as error:  # noqa: BLE001 - attack S6: never a bare 500
             await self._broken(exchange, error)
-        self._metrics.answered(exchange.route, exchange.status, perf_counter() - started)
+        self._metrics.answered(
+            exchange.route, exchange.status, perf_counter() - started
+        )
         if self._access_log:
             self._log(exchange, perf_counter() - started)
 

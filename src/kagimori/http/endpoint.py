@@ -18,6 +18,8 @@ import binascii
 from collections.abc import Awaitable, Callable
 from urllib.parse import unquote_plus
 
+from starlette.types import Receive, Scope, Send
+
 from kagimori.compose import Services
 from kagimori.errors import OAuthError
 from kagimori.http.edge import EXCHANGE
@@ -26,9 +28,6 @@ from kagimori.http.exchange import (
     NO_STORE,
     Exchange,
     Header,
-    Receive,
-    Scope,
-    Send,
 )
 from kagimori.http.forms import check_query, is_form, parse_form
 from kagimori.http.live import Live
@@ -105,7 +104,9 @@ class FormEndpoint:
             exchange.origin = _origin(exchange)
             await exchange.answer(204, _PREFLIGHT)
             return
-        await exchange.fail(405, "invalid_request", "The method must be POST.", (_ALLOW,))
+        await exchange.fail(
+            405, "invalid_request", "The method must be POST.", (_ALLOW,)
+        )
 
     async def _open_to_origin(
         self,
@@ -134,7 +135,7 @@ def _origin(exchange: Exchange) -> bytes | None:
 
 def _basic_id(header: str | None) -> str | None:
     # Only to choose whose origins count; whether it is the client is judged elsewhere.
-    if header is None or not header[:6].lower() == "basic ":
+    if header is None or header[:6].lower() != "basic ":
         return None
     try:
         pair = base64.b64decode(header[6:], validate=True).decode()

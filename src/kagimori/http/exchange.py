@@ -13,19 +13,16 @@ from __future__ import annotations
 
 import itertools
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from datetime import datetime
-from typing import Any
 
 import msgspec
+from starlette.types import Receive, Scope, Send
 
 from kagimori.errors import KagimoriError, OAuthError
 from kagimori.oauth.faults import translate
 from kagimori.oauth.requests import TenantContext
 
-Scope = dict[str, Any]
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
 Header = tuple[bytes, bytes]
 
 _COMMON: tuple[Header, ...] = (
@@ -177,9 +174,7 @@ class Exchange:
                 (b"vary", b"Origin"),
             )
         send = self._send
-        await send(
-            {"type": "http.response.start", "status": status, "headers": fields}
-        )
+        await send({"type": "http.response.start", "status": status, "headers": fields})
         await send({"type": "http.response.body", "body": body})
 
     async def fail(
@@ -209,7 +204,10 @@ class Exchange:
         if error.retry_after is not None:
             extra += ((b"retry-after", b"%d" % error.retry_after),)
         await self.fail(
-            error.status, error.error, _printable(error.description or error.error), extra
+            error.status,
+            error.error,
+            _printable(error.description or error.error),
+            extra,
         )
 
 

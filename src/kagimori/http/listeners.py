@@ -45,8 +45,9 @@ def bind_public(settings: Settings) -> list[socket.socket]:
 
 def bind_admin(settings: Settings) -> list[socket.socket]:
     """
-    Return the sockets of the admin listener; where none was named and the usual one is taken,
-    a free one.
+    Return the sockets of the admin listener.
+
+    Where none was named and the usual one is taken, it is a free one.
 
     Raises:
         ConfigError: the named address cannot be had.
@@ -112,7 +113,7 @@ def _bind(host: str, port: int) -> socket.socket:
         if listening is not None:
             listening.close()
         raise _refused(host, port, exc) from None
-    listening.setblocking(False)
+    listening.setblocking(False)  # noqa: FBT003 - its only argument
     return listening
 
 

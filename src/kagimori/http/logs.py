@@ -23,7 +23,7 @@ import sys
 import traceback
 from collections.abc import Mapping, MutableMapping
 from contextvars import ContextVar
-from typing import IO, Any
+from typing import Any, TextIO
 
 import structlog
 
@@ -73,9 +73,7 @@ def _masked(value: object) -> object:
     return mask(str(value))
 
 
-def _render(
-    logger: object, method: str, event_dict: MutableMapping[str, Any]
-) -> str:
+def _render(logger: object, method: str, event_dict: MutableMapping[str, Any]) -> str:
     request_id = REQUEST_ID.get()
     if request_id:
         event_dict.setdefault("request_id", request_id)
@@ -83,7 +81,7 @@ def _render(
     return json.dumps(_masked(event_dict), ensure_ascii=True, separators=(",", ":"))
 
 
-def configure(level: str = "info", stream: IO[str] | None = None) -> None:
+def configure(level: str = "info", stream: TextIO | None = None) -> None:
     """
     Send our log, and that of every library, to a stream (standard error when left out).
     """

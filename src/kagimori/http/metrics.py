@@ -155,6 +155,6 @@ class Metrics:
             )
 
             registry = CollectorRegistry()
-            MultiProcessCollector(registry)
+            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # as it is
             return generate_latest(registry)
         return generate_latest(self._registry)

@@ -11,6 +11,7 @@ Rules of this module:
 from __future__ import annotations
 
 import msgspec
+from starlette.types import Receive, Scope, Send
 
 from kagimori.http.edge import EXCHANGE
 from kagimori.http.exchange import (
@@ -18,9 +19,6 @@ from kagimori.http.exchange import (
     NO_STORE,
     Exchange,
     Header,
-    Receive,
-    Scope,
-    Send,
 )
 from kagimori.http.live import Live
 from kagimori.http.metrics import CONTENT_TYPE, Metrics

@@ -24,7 +24,9 @@ from kagimori.settings import LOOPBACK_NAMES, Settings, is_loopback
 
 OAUTH_METADATA = "/.well-known/oauth-authorization-server"
 
-_HOST = re.compile(rb"(\[[0-9a-fA-F:.]{2,45}\]|[A-Za-z0-9_.-]{1,253})(?::([0-9]{1,5}))?")
+_HOST = re.compile(
+    rb"(\[[0-9a-fA-F:.]{2,45}\]|[A-Za-z0-9_.-]{1,253})(?::([0-9]{1,5}))?"
+)
 _TENANT = re.compile(r"/t/([a-z0-9][a-z0-9-]{0,62})(/.*)")
 _KNOWN = 256
 

@@ -23,7 +23,7 @@ import enum
 import secrets
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, cast
 from urllib.parse import unquote
 
 import httptools
@@ -75,7 +75,7 @@ class Connection(asyncio.Protocol):
         _loop: asyncio.AbstractEventLoop | None = None,
         *,
         limits: Limits,
-        refused: Callable[[int], None] = lambda status: None,
+        refused: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._loop = _loop or asyncio.get_running_loop()
         self._app: Any = config.loaded_app
@@ -110,8 +110,7 @@ class Connection(asyncio.Protocol):
         """
         Take the connection, or refuse it where there are too many.
         """
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - for the type checker
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)
         self._client = _address(transport.get_extra_info("peername"))
         self._server = _address(transport.get_extra_info("sockname"))
         self._connections.add(self)
@@ -383,9 +382,7 @@ class Connection(asyncio.Protocol):
             return
         if self.phase is Phase.LINGER:
             self._transport.abort()
-        elif self.phase is Phase.IDLE or (
-            self.phase is Phase.HEAD and not self._url
-        ):
+        elif self.phase is Phase.IDLE or (self.phase is Phase.HEAD and not self._url):
             # Nobody asked anything yet, so there is nothing to answer.
             self.shut()
         else:
@@ -458,7 +455,9 @@ class Connection(asyncio.Protocol):
         # with their first request. The head is parsed anew without the offer.
         self._upgrades += 1
         if self._upgrades > UPGRADES:
-            self.refuse(400, "The connection asks for another protocol again and again.")
+            self.refuse(
+                400, "The connection asks for another protocol again and again."
+            )
             return None
         headers = b"".join(
             b"%b: %b\r\n" % (name, value)

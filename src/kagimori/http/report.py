@@ -12,10 +12,10 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from kagimori.admin.key_views import KeyView
 from kagimori.compose import Installation
 from kagimori.errors import KagimoriError
 from kagimori.keys.timeline import KeyState
-from kagimori.admin.key_views import KeyView
 from kagimori.oauth.client import CLIENTS, Profile
 from kagimori.oauth.tenant import DEFAULT_TENANT
 from kagimori.settings import Settings
@@ -149,17 +149,17 @@ async def _unfit(installation: Installation) -> tuple[Unfit, ...]:
                 {"clients": names},
             )
         )
-    for resource in installation.services.resources(DEFAULT_TENANT):
-        if resource.bearer_in_query:
-            found.append(
-                Unfit(
-                    "bearer_in_query",
-                    f"The API {resource.id} takes tokens from addresses, which end up in "
-                    "logs and histories.",
-                    f"{_program()} apis delete {resource.id}",
-                    {"api": resource.id},
-                )
-            )
+    found += [
+        Unfit(
+            "bearer_in_query",
+            f"The API {api.id} takes tokens from addresses, which end up in logs and "
+            "histories.",
+            f"{_program()} apis delete {api.id}",
+            {"api": api.id},
+        )
+        for api in installation.services.resources(DEFAULT_TENANT)
+        if api.bearer_in_query
+    ]
     return tuple(found)
 
 
@@ -171,11 +171,11 @@ def transcript(settings: Settings) -> tuple[str, ...]:
     data = shlex.quote(str(settings.data))
     post = f"curl -s -X POST -H '{BASIC}'"
     secret = f'curl "{host}/secret?access_token=$AT"'
+    first = "'grant_type=password&username=test&password=test'"
+    pick = """$(echo "$A" | sed 's/.*"%s":"\\([^"]*\\)".*/\\1/')"""
     return (
-        f"A=$({post} -d 'grant_type=password&username=test&password=test' "
-        f'{host}/oauth/token); echo "$A"',
-        'AT=$(echo "$A" | sed \'s/.*"access_token":"\\([^"]*\\)".*/\\1/\'); '
-        'RT=$(echo "$A" | sed \'s/.*"refresh_token":"\\([^"]*\\)".*/\\1/\')',
+        f'A=$({post} -d {first} {host}/oauth/token); echo "$A"',
+        f"AT={pick % 'access_token'}; RT={pick % 'refresh_token'}",
         secret,
         f"{_program()} keys rotate signing --now --emergency --yes --data {data}",
         secret,

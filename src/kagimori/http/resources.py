@@ -17,6 +17,7 @@ from datetime import timedelta
 from urllib.parse import unquote_to_bytes
 
 import msgspec
+from starlette.types import Receive, Scope, Send
 
 from kagimori.compose import Services
 from kagimori.errors import ExpiredTokenError, InvalidTokenError
@@ -26,14 +27,11 @@ from kagimori.http.exchange import (
     TEXT_NO_STORE,
     Exchange,
     Header,
-    Receive,
-    Scope,
-    Send,
 )
 from kagimori.http.live import Live
 from kagimori.http.metrics import Metrics
 from kagimori.oauth.resource import Resource
-from kagimori.tokens.verifier import VerifiedToken
+from kagimori.tokens.verified import VerifiedToken
 
 LONGEST_IN_QUERY = timedelta(minutes=5)
 """The longest life of a token that is taken from a query string."""
@@ -133,7 +131,9 @@ class BearerEndpoint:
         is_bearer = scheme.lower() == b"bearer"
         if len(shown) + is_bearer > 1:
             raise _Refusal(
-                400, "invalid_request", "Only one access token may be sent, in one place."
+                400,
+                "invalid_request",
+                "Only one access token may be sent, in one place.",
             )
         if is_bearer:
             token = credentials.strip()

@@ -17,20 +17,19 @@ import asyncio
 import contextlib
 import functools
 import gc
-import os
 import resource
 import signal
 import socket
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import uvicorn
 import uvloop
 
-from kagimori.clock import OffsetClock, SystemClock
+from kagimori.clock import Clock, SystemClock
 from kagimori.compose import Installation, Issuers, is_transient, open_installation
 from kagimori.errors import KagimoriError
-from kagimori.events import FanOut
+from kagimori.events import EventSink, FanOut
 from kagimori.http import logs
 from kagimori.http.app import make_admin_app, make_app
 from kagimori.http.background import Background, repeat
@@ -50,13 +49,39 @@ SPARE_FILES = 64
 OnStart = Callable[[StartReport], None]
 
 
-def serve(settings: Settings, on_start: OnStart) -> None:
+class Opening(Protocol):
+    """
+    Opens the installation of some settings.
+    """
+
+    async def __call__(
+        self, settings: Settings, *, clock: Clock, events: EventSink
+    ) -> Installation:
+        """
+        Open it.
+
+        Raises:
+            KagimoriError: it cannot be opened.
+        """
+        ...
+
+
+async def _open_existing(
+    settings: Settings, *, clock: Clock, events: EventSink
+) -> Installation:
+    return open_installation(settings, clock=clock, events=events)
+
+
+def serve(
+    settings: Settings, on_start: OnStart, *, opening: Opening = _open_existing
+) -> None:
     """
     Serve until told to end.
 
     Args:
         settings: of the installation.
         on_start: told once, when requests are taken.
+        opening: opens the installation; the demo's makes what is missing of it.
 
     Raises:
         KagimoriError: the server cannot start, and waiting would not help.
@@ -72,9 +97,9 @@ def serve(settings: Settings, on_start: OnStart) -> None:
         if settings.server.workers > 1:
             from kagimori.http.workers import supervise  # noqa: PLC0415 - seldom
 
-            supervise(settings, public, admin, on_start)
+            supervise(settings, public, admin, on_start, opening)
         else:
-            run(ServerProcess(settings, public, admin), on_start)
+            run(ServerProcess(settings, public, admin, opening), on_start)
     finally:
         close_all([*public, *admin])
 
@@ -97,6 +122,7 @@ class ServerProcess:
     Args:
         settings: of the installation.
         public, admin: sockets that listen already.
+        opening: opens the installation.
     """
 
     def __init__(
@@ -104,17 +130,20 @@ class ServerProcess:
         settings: Settings,
         public: Sequence[socket.socket],
         admin: Sequence[socket.socket],
+        opening: Opening = _open_existing,
     ) -> None:
+        self._opening = opening
         self._settings = settings
         self._public = list(public)
         self._admin = list(admin)
-        self._clock = OffsetClock(SystemClock())
+        self._system = SystemClock()
+        self._clock = ServerClock(self._system)
         self._metrics = Metrics()
         self._events = FanOut(logs.LogSink(), self._metrics)
         self._live = Live()
         self._places = Places(settings, Issuers(settings))
         self._background: Background | None = None
-        self._servers: list[uvicorn.Server] = []
+        self._servers: list[_Server] = []
         self._ending = asyncio.Event()
         self._at_once = False
 
@@ -177,7 +206,7 @@ class ServerProcess:
             await asyncio.gather(*serving, *others, return_exceptions=True)
             await self._close()
 
-    def _listen(self, app: Any, limits: Limits) -> uvicorn.Server:
+    def _listen(self, app: Any, limits: Limits) -> _Server:
         # `uvicorn.Server.serve` would take the signals for itself; what it does beyond that is
         # `_serve`, which is all that is used of it.
         config = uvicorn.Config(
@@ -195,11 +224,11 @@ class ServerProcess:
             timeout_graceful_shutdown=limits.drain_seconds,  # type: ignore[arg-type]  # floats do
         )
         config.load()
-        return uvicorn.Server(config)
+        return _Server(config)
 
     async def _report(self, on_start: OnStart, problem: KagimoriError | None) -> None:
-        while not all(server.started for server in self._servers):
-            await asyncio.sleep(0.005)
+        for server in self._servers:
+            await server.ready.wait()
         report = await make_report(
             self._settings,
             self._live.installation,
@@ -212,9 +241,10 @@ class ServerProcess:
     # --- the installation ------------------------------------------------------------------
 
     async def _open(self) -> None:
-        installation = open_installation(
-            self._settings, clock=self._clock, events=self._events
+        installation = await self._opening(
+            self._settings, clock=self._system, events=self._events
         )
+        self._clock.follow(installation.clock)
         try:
             await installation.start()
             with contextlib.suppress(KagimoriError):
@@ -259,6 +289,35 @@ class ServerProcess:
             await installation.close()
 
 
+class _Server(uvicorn.Server):
+    """
+    One listener.
+    """
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.ready = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.ready.set()
+
+
+class ServerClock:
+    """
+    The clock of the requests: this machine's until an installation is open, then its.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self.now = clock.now
+
+    def follow(self, clock: Clock) -> None:
+        """
+        Show the time of another clock from now on.
+        """
+        self.now = clock.now
+
+
 def bounded(limits: Limits) -> Limits:
     """
     Return limits whose connections this process has file descriptors for.
@@ -285,10 +344,3 @@ def _settle_memory() -> None:
     gc.freeze()
     # Requests make next to no cycles: look for them seldom.
     gc.set_threshold(50_000, 20, 50)
-
-
-def pid() -> int:
-    """
-    Return the id of this process.
-    """
-    return os.getpid()

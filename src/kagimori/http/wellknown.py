@@ -10,6 +10,8 @@ Rules of this module:
 
 from __future__ import annotations
 
+from starlette.types import Receive, Scope, Send
+
 from kagimori.compose import Services
 from kagimori.crypto.digests import b64url_encode, sha256
 from kagimori.errors import NotFoundError
@@ -19,9 +21,6 @@ from kagimori.http.exchange import (
     NO_STORE,
     Exchange,
     Header,
-    Receive,
-    Scope,
-    Send,
     public,
 )
 from kagimori.http.live import Live
@@ -60,7 +59,11 @@ class JwksEndpoint:
         services = self._live.services()
         document = await _jwks(services, exchange)
         await _serve(
-            exchange, document.body, document.etag.encode(), document.max_age, _JWKS_MEDIA
+            exchange,
+            document.body,
+            document.etag.encode(),
+            document.max_age,
+            _JWKS_MEDIA,
         )
 
 
@@ -123,7 +126,9 @@ async def _reads(exchange: Exchange) -> bool:
     if method == "OPTIONS":
         await exchange.answer(204, _PREFLIGHT)
     else:
-        await exchange.fail(405, "invalid_request", "The method must be GET.", (_ALLOW,))
+        await exchange.fail(
+            405, "invalid_request", "The method must be GET.", (_ALLOW,)
+        )
     return False
 
 

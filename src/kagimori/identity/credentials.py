@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple, Protocol
 
-from kagimori.crypto.digests import equal, hmac_sha256, random_bytes, sha256
+from kagimori.crypto.digests import HmacKey, equal, random_bytes, sha256
 from kagimori.crypto.passwords import MAX_SECRET_BYTES
 from kagimori.errors import ThrottledError
 from kagimori.identity.hashing import HashPool
@@ -140,7 +140,7 @@ class CredentialCheck:
         self._pool = pool
         self._limiter = limiter
         self._capacity = capacity
-        self._key = random_bytes(32)
+        self._key = HmacKey(random_bytes(32))
         self._known: OrderedDict[bytes, _Known] = OrderedDict()
         self._running: dict[bytes, asyncio.Future[Stored | None]] = {}
 
@@ -173,7 +173,7 @@ class CredentialCheck:
         except UnicodeEncodeError:
             self._limiter.failed(subject, address, now)
             return None
-        mark = hmac_sha256(self._key, message)
+        mark = self._key.digest(message)
         known = self._known.get(mark)
         if known is not None and not known.holds(now):
             del self._known[mark]

@@ -19,6 +19,7 @@ from kagimori.oauth.grants.client_credentials import ClientCredentialsGrant
 from kagimori.oauth.grants.grant import Grant
 from kagimori.oauth.grants.password import PasswordGrant
 from kagimori.oauth.grants.refresh_token import RefreshTokenGrant
+from kagimori.oauth.grants.usernames import Usernames
 from kagimori.oauth.introspection import IntrospectionService
 from kagimori.oauth.operator import OperatorIssue
 from kagimori.oauth.revocation import RevocationService
@@ -102,10 +103,11 @@ def assemble(
     authenticator = ClientAuthenticator(directory, check, store, events)
     access_tokens = AccessTokens(keys)
     sign_in = PasswordSignIn(store, check, pool, events)
+    usernames = Usernames(store)
     grants: tuple[Grant, ...] = (
         ClientCredentialsGrant(),
-        RefreshTokenGrant(store, families, throttle),
-        PasswordGrant(sign_in, families),
+        RefreshTokenGrant(families, throttle, usernames),
+        PasswordGrant(sign_in, families, usernames),
     )
     token = TokenService(directory, authenticator, grants, TokenIssuer(keys), events)
     return OAuthServices(

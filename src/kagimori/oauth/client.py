@@ -13,6 +13,7 @@ Rules of this module:
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -132,6 +133,7 @@ class Client(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         refresh: how its refresh tokens live; ``None``: the defaults of its kind.
         may_introspect: whether it may introspect tokens of every audience.
         allow_operator_grants: whether an operator may issue tokens in its name.
+        origins: browser origins from which the answers to it may be read (TOK-15).
         disabled: whether nothing is issued to it any more.
     """
 
@@ -151,6 +153,7 @@ class Client(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     refresh: RefreshPolicy | None = None
     may_introspect: bool = False
     allow_operator_grants: bool = False
+    origins: tuple[str, ...] = ()
     disabled: bool = False
 
     @property
@@ -198,6 +201,11 @@ class Client(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             raise ConfigError("A scope value has no spaces, quotes or backslashes.")
         if not all(map(is_slug, self.resources)):
             raise ConfigError("A client names resources by their ids.")
+        if not all(map(_ORIGIN.fullmatch, self.origins)):
+            raise ConfigError(
+                "An origin is written as browsers send it, such as https://app.example.",
+                hint="Lower case, no path; http only on this machine.",
+            )
 
     def _validate_grants(self) -> None:
         unknown = set(self.grants) - set(GrantType)
@@ -234,6 +242,11 @@ class Client(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
                 raise InvalidKeyError("The client's key set is empty.")
             if any(key.is_private for key in keys):
                 raise InvalidKeyError("A client's key set holds public keys only.")
+
+
+_ORIGIN = re.compile(
+    r"https://[a-z0-9.-]+(:[0-9]{1,5})?|http://(localhost|127\.0\.0\.1|\[::1\])(:[0-9]{1,5})?"
+)
 
 
 def is_client_id(text: str) -> bool:

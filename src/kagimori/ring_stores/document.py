@@ -118,9 +118,7 @@ class DocumentStore:
             gone = dict.fromkeys((*state.remove, *remove))
             for element in new:
                 gone.pop(element.name, None)
-            after = state.followed_by(
-                ring_state, {}, tuple(gone)[-_MOST_REMOVED:]
-            )
+            after = state.followed_by(ring_state, {}, tuple(gone)[-_MOST_REMOVED:])
             after.add[_DOCUMENT] = _document(after, new)
             self._journal.publish(after)
             with contextlib.suppress(OSError):

@@ -98,9 +98,7 @@ def read_text(path: Path) -> str:
         OSError: as the operating system says.
     """
     try:
-        handle = os.open(
-            path, os.O_RDONLY | _NO_FOLLOW | _NO_BLOCK | _CLOSE | _BINARY
-        )
+        handle = os.open(path, os.O_RDONLY | _NO_FOLLOW | _NO_BLOCK | _CLOSE | _BINARY)
     except OSError as error:
         if error.errno in {errno.ELOOP, errno.EMLINK}:
             raise _not_regular(path) from None

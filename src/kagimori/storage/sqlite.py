@@ -258,7 +258,7 @@ class _Reader:
         """
         Close the connection, once no statement runs on it.
         """
-        with self._gate, contextlib.suppress(sqlite3.Error):
+        with self._gate, contextlib.suppress(*sqlite_faults.FAULTS):
             self._connection.close()
 
     def __del__(self) -> None:

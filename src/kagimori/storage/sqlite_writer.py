@@ -29,6 +29,9 @@ from kagimori.storage.sqlite_reads import micros
 from kagimori.storage.sqlite_writes import Transaction
 
 R = TypeVar("R")
+T = TypeVar("T")
+
+_Waiter = tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]
 
 MOST_IN_ONE = 256
 """The most calls that share one commit, so that other processes get their turn."""
@@ -71,7 +74,9 @@ class GroupCommitter:
         self._queue: queue.SimpleQueue[_Call[Any] | None] = queue.SimpleQueue()
         self._gate = threading.Lock()
         self._closed = False
-        self._log_frames = 0
+        self._ended = False
+        self._waiting_for_end: list[_Waiter] = []
+        self._log_pages = 0
         self._thread = threading.Thread(
             target=self._run, name="kagimori-sqlite-writer", daemon=True
         )
@@ -100,11 +105,16 @@ class GroupCommitter:
         """
         Finish what is queued, and let go of the database.
         """
+        loop = asyncio.get_running_loop()
+        ended = loop.create_future()
         with self._gate:
+            if self._ended:
+                return
+            self._waiting_for_end.append((loop, ended))
             if not self._closed:
                 self._closed = True
                 self._queue.put(None)
-        await asyncio.to_thread(self._thread.join)
+        await ended
 
     # --- the thread --------------------------------------------------------------------------
 
@@ -118,12 +128,16 @@ class GroupCommitter:
             if call is None:
                 break
             self._serve(call)
-            if self._log_frames >= _CHECKPOINT_AT_LATEST:
+            if self._log_pages >= _CHECKPOINT_AT_LATEST:
                 self._checkpoint()
         self._drop_connection()
+        with self._gate:
+            self._ended = True
+        for loop, ended in self._waiting_for_end:
+            _tell(loop, _resolve, ended)
 
     def _next(self) -> _Call[Any] | None:
-        idle = _IDLE if self._log_frames >= _CHECKPOINT_WHEN_IDLE else None
+        idle = _IDLE if self._log_pages >= _CHECKPOINT_WHEN_IDLE else None
         return self._queue.get(timeout=idle)
 
     def _serve(self, first: _Call[Any]) -> None:
@@ -137,7 +151,7 @@ class GroupCommitter:
             transaction.finish()
             cursor.execute("COMMIT")
             self._database.verify()
-            self._log_frames += 2 * len(calls) + 2
+            self._log_pages += transaction.pages
         except sqlite_faults.FAULTS as exc:
             self._undo(sqlite_faults.is_lasting(exc))
             _fail(calls, sqlite_faults.fault(exc, self._database.path), exc)
@@ -199,14 +213,14 @@ class GroupCommitter:
             # SQLite has rolled back by itself after some faults.
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
-        except sqlite3.Error:
+        except sqlite_faults.FAULTS:
             lasting = True
         if lasting:
             self._drop_connection()
 
     def _drop_connection(self) -> None:
         if self._connection is not None:
-            with contextlib.suppress(sqlite3.Error):
+            with contextlib.suppress(*sqlite_faults.FAULTS):
                 self._connection.close()
             self._connection = None
 
@@ -216,12 +230,12 @@ class GroupCommitter:
 
         A failure shows itself in the next commit; until then the log holds everything.
         """
-        self._log_frames = 0
+        self._log_pages = 0
         if self._connection is None:
             return
-        with contextlib.suppress(sqlite3.Error):
+        with contextlib.suppress(*sqlite_faults.FAULTS):
             row = self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-            self._log_frames = max(row[1] - row[2], 0)
+            self._log_pages = max(row[1] - row[2], 0)
 
 
 def _fail(
@@ -240,9 +254,20 @@ def _answer(calls: list[_Call[Any]]) -> None:
     for call in calls:
         by_loop.setdefault(call.loop, []).append(call)
     for loop, answered in by_loop.items():
-        # A loop that is closed has nobody left who waits.
-        with contextlib.suppress(RuntimeError):
-            loop.call_soon_threadsafe(_deliver, answered)
+        _tell(loop, _deliver, answered)
+
+
+def _tell(
+    loop: asyncio.AbstractEventLoop, what: Callable[[T], None], about: T
+) -> None:
+    # A loop that is closed has nobody left who waits.
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(what, about)
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 def _deliver(calls: list[_Call[Any]]) -> None:

@@ -20,6 +20,7 @@ from kagimori.storage.sqlite_reads import TIME_FLOOR, micros
 from kagimori.storage.store import ABSENT, Change, Check, Delete, Put
 
 _SWEEP_BITS = 6
+_PAGE = 4096
 
 _encode = msgspec.json.Encoder(order="sorted").encode
 _decode = msgspec.json.Decoder(dict[str, str]).decode
@@ -65,13 +66,15 @@ class Transaction:
         clock: what the clock says, in microseconds since 1970.
     """
 
-    __slots__ = ("_began", "_counter", "_cursor", "_revision", "now")
+    __slots__ = ("_began", "_counter", "_cursor", "_revision", "now", "pages")
 
     def __init__(self, cursor: sqlite3.Cursor, clock: int) -> None:
         self._cursor = cursor
         self._revision, last_commit, self._counter = cursor.execute(_BEGIN).fetchone()
         self._began = (self._revision, self._counter)
         self.now = max(clock, last_commit - TIME_FLOOR)
+        # About how many pages were changed; the row above lies on one.
+        self.pages = 1
 
     def finish(self) -> None:
         """
@@ -109,6 +112,7 @@ class Transaction:
         Delete documents that have expired; return how many.
         """
         gone = self._cursor.execute(_SWEEP, (self.now, limit)).fetchall()
+        self.pages += 3 * len(gone)
         for tenant, kind, id_, indexes in gone:
             self._reindex((tenant, kind, id_), indexes, {})
         self._revision += bool(gone)
@@ -117,6 +121,7 @@ class Transaction:
     def _put(self, tenant: str, change: Put, version: int) -> None:
         address = (tenant, change.kind, change.id)
         indexes = _encode(change.indexes).decode() if change.indexes else None
+        self.pages += 1 + len(change.body) // _PAGE
         expires = sweep = None
         if change.expires is not None:
             expires = micros(change.expires)
@@ -172,6 +177,7 @@ class Transaction:
         old = {} if before is None else _decode(before)
         if old == after:
             return
+        self.pages += 2 + len(old) + len(after)
         tenant, kind, id_ = address
         for field, value in old.items():
             if after.get(field) != value:

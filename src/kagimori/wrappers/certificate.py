@@ -44,7 +44,9 @@ class CertificateWrapper:
             be read back.
     """
 
-    def __init__(self, identity: Identity, also_unwrap: Sequence[Identity] = ()) -> None:
+    def __init__(
+        self, identity: Identity, also_unwrap: Sequence[Identity] = ()
+    ) -> None:
         if identity.private_key is None:
             raise ConfigError(
                 f"The certificate {identity.thumbprint} comes without its private key.",

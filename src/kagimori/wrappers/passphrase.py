@@ -242,7 +242,11 @@ def _parts(wrapped: WrappedSecret, context: str) -> tuple[Derivation, bytes, byt
         derivation, value = root.find(_DERIVATION), root.find(_VALUE)
         if root.tag != _ROOT or derivation is None or value is None:
             raise ValueError
-        named = (root.get("version"), derivation.get("algorithm"), derivation.get("version"))
+        named = (
+            root.get("version"),
+            derivation.get("algorithm"),
+            derivation.get("version"),
+        )
         if named != ("1", "argon2id", "19"):
             raise ValueError
         numbers = [

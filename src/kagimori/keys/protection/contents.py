@@ -188,9 +188,7 @@ def read(
             )
         stored[key.id] = key
     keys = _lined_up(list(stored.values()), revocations, unwrap, known, now)
-    return Contents(
-        snapshot.version, keys, tuple(revocations), state, tuple(left_out)
-    )
+    return Contents(snapshot.version, keys, tuple(revocations), state, tuple(left_out))
 
 
 def _lined_up(
@@ -238,7 +236,9 @@ def _revoked(
     return revoked
 
 
-def revoked_before(revocations: list[Revocation] | tuple[Revocation, ...]) -> Ticks | None:
+def revoked_before(
+    revocations: list[Revocation] | tuple[Revocation, ...],
+) -> Ticks | None:
     """
     Return the date before which every key is revoked, the latest of several.
     """

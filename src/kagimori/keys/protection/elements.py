@@ -40,7 +40,9 @@ _REQUIRES = f"{{{xml.DATA_PROTECTION}}}requiresEncryption"
 
 _ASSEMBLY = "Microsoft.AspNetCore.DataProtection"
 # A low version, so that older readers load the type too (2.3).
-_SUFFIX = f", {_ASSEMBLY}, Version=3.1.0.0, Culture=neutral, PublicKeyToken=adb9793829ddae60"
+_SUFFIX = (
+    f", {_ASSEMBLY}, Version=3.1.0.0, Culture=neutral, PublicKeyToken=adb9793829ddae60"
+)
 _MODEL = f"{_ASSEMBLY}.AuthenticatedEncryption.ConfigurationModel"
 _DESERIALIZER = f"{_MODEL}.AuthenticatedEncryptorDescriptorDeserializer{_SUFFIX}"
 
@@ -235,9 +237,7 @@ def read_state(root: xml.Element) -> RingState:
     )
 
 
-def read_secret(
-    key: StoredKey, unwrap: Unwrap
-) -> tuple[ProtectionAlgorithm, bytes]:
+def read_secret(key: StoredKey, unwrap: Unwrap) -> tuple[ProtectionAlgorithm, bytes]:
     """
     Return algorithm and master key of a key.
 
@@ -426,4 +426,6 @@ def state_element(state: RingState) -> xml.Element:
 
 def _printable(text: str) -> str:
     # XML 1.0 has no way to write most control characters, not even as references.
-    return re.sub("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd", text)
+    return re.sub(
+        "[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd", text
+    )

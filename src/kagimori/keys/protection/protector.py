@@ -201,7 +201,6 @@ class Protector:
         return f"<{type(self).__name__} of {len(self._purposes)} purposes>"
 
 
-
 class TimeLimitedProtector:
     """
     Like `Protector`, for payloads that may carry an expiry (`aspnet-data-protection.md` 1.8).

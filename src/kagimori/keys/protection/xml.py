@@ -186,9 +186,7 @@ def _escaped(text: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    return escape(
-        text, {'"': "&quot;", "\r": "&#xD;", "\n": "&#xA;", "\t": "&#x9;"}
-    )
+    return escape(text, {'"': "&quot;", "\r": "&#xD;", "\n": "&#xA;", "\t": "&#x9;"})
 
 
 def split(tag: str) -> tuple[str, str]:
@@ -245,7 +243,9 @@ def only_child(element: Element) -> Element:
     return found[0]
 
 
-def element(tag: str, attributes: dict[str, str] | None = None, text: str = "") -> Element:
+def element(
+    tag: str, attributes: dict[str, str] | None = None, text: str = ""
+) -> Element:
     """
     Make an element.
     """

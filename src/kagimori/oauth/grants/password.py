@@ -18,6 +18,7 @@ from kagimori.oauth.client import GrantType
 from kagimori.oauth.faults import invalid_grant
 from kagimori.oauth.grants.grant import GrantCall, Issue
 from kagimori.oauth.grants.sign_in import issue_for_user
+from kagimori.oauth.grants.usernames import Usernames
 from kagimori.tokens.families import RefreshFamilies
 from kagimori.tokens.family import Seen
 
@@ -29,13 +30,20 @@ class PasswordGrant:
     Args:
         sign_in: proves the user.
         families: opens the family.
+        usernames: takes the name along, for the refreshes that follow.
     """
 
     type: Final = GrantType.PASSWORD
 
-    def __init__(self, sign_in: PasswordSignIn, families: RefreshFamilies) -> None:
+    def __init__(
+        self,
+        sign_in: PasswordSignIn,
+        families: RefreshFamilies,
+        usernames: Usernames,
+    ) -> None:
         self._sign_in = sign_in
         self._families = families
+        self._usernames = usernames
 
     async def run(self, call: GrantCall) -> Issue:
         """
@@ -49,6 +57,7 @@ class PasswordGrant:
         if found is None:
             raise invalid_grant("wrong user or password")
         user = found.value
+        self._usernames.remember(request.tenant.id, user.id, user.username)
         access = admit(
             call.tenant, record, self.type, call.resources, call.asked, user=user
         )

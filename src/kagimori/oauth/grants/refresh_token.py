@@ -14,19 +14,16 @@ from __future__ import annotations
 from typing import Final
 
 from kagimori.errors import OAuthError
-from kagimori.identity.user import USERS
 from kagimori.oauth.admission import access_of_refresh, admit_refresh
 from kagimori.oauth.client import GrantType
 from kagimori.oauth.faults import invalid_grant, too_many
 from kagimori.oauth.grants.grant import GrantCall, Issue
+from kagimori.oauth.grants.usernames import Usernames
 from kagimori.oauth.requests import EndpointRequest
 from kagimori.oauth.throttle import Throttle
-from kagimori.storage.store import Store
 from kagimori.tokens.families import RefreshFamilies
-from kagimori.tokens.family import RefreshTokenFamily, Seen
+from kagimori.tokens.family import Seen
 from kagimori.tokens.redemption import Redeemed, Redemption
-
-_NAMES = 10_000
 
 
 class RefreshTokenGrant:
@@ -34,20 +31,19 @@ class RefreshTokenGrant:
     The grant type ``refresh_token``.
 
     Args:
-        store: where users lie.
         families: redeems.
         throttle: counts forged tokens.
+        usernames: for strict legacy, whose tokens name the user.
     """
 
     type: Final = GrantType.REFRESH_TOKEN
 
     def __init__(
-        self, store: Store, families: RefreshFamilies, throttle: Throttle
+        self, families: RefreshFamilies, throttle: Throttle, usernames: Usernames
     ) -> None:
-        self._store = store
         self._families = families
         self._throttle = throttle
-        self._usernames: dict[tuple[str, str], str] = {}
+        self._usernames = usernames
 
     async def run(self, call: GrantCall) -> Issue:
         """
@@ -77,7 +73,7 @@ class RefreshTokenGrant:
         )
         username = None
         if client.is_legacy:
-            username = await self._username(request.tenant.id, family)
+            username = await self._usernames.find(request.tenant.id, family.user)
         return Issue(family.user, access, username, family, token.text)
 
     def _refusal(self, redeemed: Redeemed, request: EndpointRequest) -> OAuthError:
@@ -91,17 +87,3 @@ class RefreshTokenGrant:
             case Redemption.FORGED:
                 self._throttle.suspicious(request.address, request.now)
         return invalid_grant(f"{redeemed.outcome.value}: {redeemed.reason}")
-
-    async def _username(self, tenant: str, family: RefreshTokenFamily) -> str | None:
-        # Only strict legacy puts it into tokens. It never changes, so one read serves for long.
-        key = (tenant, family.user)
-        name = self._usernames.get(key)
-        if name is None:
-            found = await USERS.get(self._store, tenant, family.user)
-            if found is None:
-                return None
-            name = found.value.username
-            if len(self._usernames) >= _NAMES:
-                self._usernames.clear()
-            self._usernames[key] = name
-        return name
