@@ -571,7 +571,7 @@ def _checked_wrapper(settings: Settings) -> str:
         # Said here, since a variable of the environment must not say it instead.
         raise ConfigError(
             f"{settings.file} names no wrapper for the ring's keys.",
-            hint="Write wrapper = \"passphrase:file:/path\", as `kagimori init` does.",
+            hint='Write wrapper = "passphrase:file:/path", as `kagimori init` does.',
         )
     _refuse_loose([loose_secret_mode(path) for path in secret_files(wrapper)])
     return wrapper
@@ -581,7 +581,8 @@ def _refuse_loose(found: Iterable[str | None]) -> None:
     for loose in found:
         if loose is not None:
             raise InsecureConfigError(
-                f"{loose}.", hint="Take that right away: chmod 600 (a folder: chmod 700)."
+                f"{loose}.",
+                hint="Take that right away: chmod 600 (a folder: chmod 700).",
             )
 
 

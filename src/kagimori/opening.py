@@ -79,7 +79,7 @@ class LoggedEvents:
 def open_ring(
     location: str | KeyStore | None = None,
     *,
-    application: str | None | Literal[_LeftOut.LEFT_OUT] = LEFT_OUT,
+    application: str | Literal[_LeftOut.LEFT_OUT] | None = LEFT_OUT,
     wrapper: str | KeyWrapper | None = None,
     read_only: bool = False,
     create: bool = True,
@@ -122,7 +122,7 @@ def open_ring(
             f"No protection algorithm is called {chosen!r}.",
             hint=f"There are {', '.join(ALGORITHMS)}.",
         )
-    store = _store(location, read_only)
+    store = _store(location, read_only=read_only)
     keys = _wrapper(wrapper, sink)
     ring = ProtectionRing(
         store,
@@ -250,7 +250,7 @@ def loose_secret_mode(path: Path) -> str | None:
     return f"{path} has mode {mode:04o}, so that others may read it"
 
 
-def _store(location: str | KeyStore | None, read_only: bool) -> KeyStore:
+def _store(location: str | KeyStore | None, *, read_only: bool) -> KeyStore:
     named = location or os.environ.get(LOCATION)
     if not named:
         raise ConfigError(
@@ -269,7 +269,7 @@ def _wrapper(wrapper: str | KeyWrapper | None, sink: EventSink) -> KeyWrapper | 
 
 
 def _application(
-    application: str | None | Literal[_LeftOut.LEFT_OUT],
+    application: str | Literal[_LeftOut.LEFT_OUT] | None,
 ) -> str | None:
     if application is LEFT_OUT:
         named = os.environ.get(APPLICATION)

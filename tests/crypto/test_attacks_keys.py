@@ -14,6 +14,8 @@ from kagimori.crypto import jws
 from kagimori.crypto.algorithms import ALGORITHMS, CURVES
 from kagimori.crypto.digests import b64url_decode, b64url_encode
 from kagimori.crypto.jwk import Jwk, JwkSet
+from kagimori.crypto.key_strength import rsa_weakness
+from kagimori.crypto.signatures import signer, verifier
 from kagimori.errors import InvalidKeyError
 
 ALL = tuple(ALGORITHMS)
@@ -328,3 +330,35 @@ def test_J4_a_key_with_an_unprintable_name_is_refused(keys, kid):
         assert Jwk.from_dict(members | {"kid": sound}).kid == sound
     with pytest.raises(InvalidKeyError):
         Jwk.from_dict(members | {"kid": kid})
+
+
+# --- the checks by themselves --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bits", [1024, 2047, 8193, 16384])
+def test_J9_the_length_of_a_modulus_is_bounded_both_ways(keys, bits):
+    """
+    Too short and too long moduli are refused for their length.
+    """
+    reason = rsa_weakness(2**bits - 1, 65537)
+
+    assert reason is not None
+    assert reason.endswith("bits.")
+    assert rsa_weakness(_integer(keys["RS256"].to_dict()["n"]), 65537) is None
+
+
+@pytest.mark.parametrize("alg", ["ES256", "RS256", "Ed25519"])
+def test_J1_a_key_of_another_type_gets_no_function(keys, alg):
+    """
+    Key and algorithm are matched once more where the functions are made.
+    """
+    public = keys[alg]._public
+    private = keys[alg]._private
+    unfit = ALGORITHMS["RS256" if alg != "RS256" else "ES256"]
+
+    assert signer(private, ALGORITHMS[alg])(b"message")
+    assert verifier(public, ALGORITHMS[alg])
+    with pytest.raises(InvalidKeyError):
+        signer(private, unfit)
+    with pytest.raises(InvalidKeyError):
+        verifier(public, unfit)

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kagimori.crypto.digests import (
+    HmacKey,
     b64url_decode,
     b64url_decode_bytes,
     b64url_encode,
@@ -51,6 +52,26 @@ def test_hmac_sha256_agrees_with_the_object_interface(key, message):
     Any key and message give what `hmac.new` gives.
     """
     assert hmac_sha256(key, message) == hmac.new(key, message, hashlib.sha256).digest()
+
+
+@given(st.binary(max_size=64), st.lists(st.binary(max_size=200), max_size=3))
+def test_a_prepared_hmac_key_gives_the_same_macs(key, messages):
+    """
+    A key prepared once gives for every message what `hmac` gives.
+    """
+    prepared = HmacKey(key)
+
+    for message in messages:
+        assert prepared.digest(message) == hmac.digest(key, message, "sha256")
+
+
+def test_K9_a_prepared_hmac_key_is_bounded_and_shows_nothing():
+    """
+    A key beyond one block is refused; the object shows no octet of the key.
+    """
+    assert "secret" not in repr(HmacKey(b"secret" * 10))
+    with pytest.raises(ValueError, match="block"):
+        HmacKey(bytes(65))
 
 
 @pytest.mark.parametrize(

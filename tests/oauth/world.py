@@ -95,6 +95,9 @@ class Events(list):
 
     emit = list.append
 
+    def __bool__(self):
+        return True
+
     def names(self):
         return [event.name for event in self]
 

@@ -396,9 +396,7 @@ def test_a_lock_held_at_the_first_start_passes(tmp_path: Path):
 
 @pytest.mark.parametrize("gone", [NAME, f"{NAME}-wal"])
 @pytest.mark.parametrize("replace", [False, True])
-def test_a_removed_file_takes_no_more_commits(
-    tmp_path: Path, gone: str, replace: bool
-):
+def test_a_removed_file_takes_no_more_commits(tmp_path: Path, gone: str, replace: bool):
     """
     A commit into a file that was removed or replaced would be acknowledged and lost: it is
     refused, and so is the poll, by which readers hear of it.

@@ -20,7 +20,7 @@ from kagimori.storage.sqlite import SqliteStore
 from kagimori.storage.sqlite_connection import Database
 from kagimori.storage.sqlite_schema import Migration, shipped
 from kagimori.storage.store import ABSENT, DocumentKey, Put, Store
-from kagimori.testing.conformance.store_races import increment
+from kagimori.testing.conformance.counting import increment
 from tests.storage import schema_1
 
 NAME = "kagimori.db"

@@ -30,6 +30,7 @@ POLICIES = [
     changed(PUBLIC, replay_window=timedelta()),
     changed(CONFIDENTIAL, rotation=Rotation.NEVER),
     changed(CONFIDENTIAL, rotation=Rotation.NEAR_EXPIRY),
+    changed(PUBLIC, absolute_lifetime=timedelta(days=15)),
 ]
 STEPS = [
     timedelta(milliseconds=1),
@@ -197,9 +198,14 @@ class FamilyMachine(RuleBasedStateMachine):
                     self.last_use = story.now
             case Redemption.REPLAYED:
                 assert after is before
+                assert not verdict.is_changed
                 assert verdict.token.text == story.tokens[generation + 1].text
             case _:
                 assert verdict.token is None
+                ends = verdict.outcome is Redemption.REUSE or (
+                    verdict.outcome is Redemption.REVOKED and not self.is_over
+                )
+                assert verdict.is_changed == ends
                 assert verdict.is_changed == (after.revoked_at != before.revoked_at)
                 self.is_over = self.is_over or verdict.is_changed
 

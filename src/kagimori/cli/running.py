@@ -20,6 +20,7 @@ from kagimori.keys.journal import Cause
 if TYPE_CHECKING:
     from kagimori.admin.apis import ApiAdmin
     from kagimori.admin.clients import ClientAdmin
+    from kagimori.admin.doctor import Finding
     from kagimori.admin.keys import KeyAdmin
     from kagimori.admin.tenants import TenantAdmin
     from kagimori.admin.tokens import TokenAdmin
@@ -145,3 +146,17 @@ def installed(context: click.Context) -> Iterator[Work]:
             yield Work(installation, runner)
         finally:
             runner.run(installation.close())
+
+
+def diagnosed(context: click.Context) -> tuple[Finding, ...]:
+    """
+    Examine the installation of the data folder that the session names.
+
+    Raises:
+        KagimoriError: there are no settings to begin with.
+    """
+    from kagimori.examining import examine
+    from kagimori.settings import data_folder, read_settings
+
+    settings = read_settings(data_folder(session(context).data))
+    return asyncio.run(examine(settings))

@@ -18,7 +18,7 @@ from kagimori.errors import KeyWrapError
 
 _LEAST_BITS = 2048
 _PEM_KEY = re.compile(
-    rb"-----BEGIN ((?:RSA |ENCRYPTED )?PRIVATE KEY)-----.+?-----END \1-----", re.S
+    rb"-----BEGIN ((?:RSA |ENCRYPTED )?PRIVATE KEY)-----.+?-----END \1-----", re.DOTALL
 )
 
 

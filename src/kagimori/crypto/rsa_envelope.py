@@ -51,16 +51,16 @@ def open_(
     scheme = _OAEP if is_oaep else padding.PKCS1v15()
     try:
         data_key = private_key.decrypt(wrapped, scheme)
-        # With implicit rejection a wrong key "succeeds" with random bytes of random length.
-        if len(data_key) != DATA_KEY_BYTES:
-            raise ValueError
         iv, ciphertext = data[:BLOCK_BYTES], data[BLOCK_BYTES:]
         padded = cbc_decrypt_raw(data_key, iv, ciphertext)
-        if not 1 <= padded[-1] <= BLOCK_BYTES:
-            raise ValueError
     except (ValueError, ProtectionError):
         # From None: what the primitives say may depend on the plaintext.
-        raise KeyWrapError(
-            "The certificate's private key does not open the envelope."
-        ) from None
+        raise _not_opened() from None
+    # With implicit rejection a wrong key "succeeds" with random bytes of random length.
+    if len(data_key) != DATA_KEY_BYTES or not 1 <= padded[-1] <= BLOCK_BYTES:
+        raise _not_opened()
     return padded[: -padded[-1]]
+
+
+def _not_opened() -> KeyWrapError:
+    return KeyWrapError("The certificate's private key does not open the envelope.")

@@ -16,6 +16,7 @@ from kagimori.compose import Installation
 from kagimori.errors import KagimoriError
 from kagimori.http import logs
 from kagimori.http.live import Live
+from kagimori.http.metrics import Metrics
 from kagimori.http.places import Places
 
 POLL = 0.25
@@ -36,9 +37,13 @@ class Background:
         installation: what is kept alive.
         live: judged again after each tick.
         places: told of tenants' hosts.
+        metrics: shared with other workers.
     """
 
-    def __init__(self, installation: Installation, live: Live, places: Places) -> None:
+    def __init__(
+        self, installation: Installation, live: Live, places: Places, metrics: Metrics
+    ) -> None:
+        self._metrics = metrics
         self._installation = installation
         self._live = live
         self._places = places
@@ -77,6 +82,8 @@ class Background:
         await installation.rings.flush_ledger()
         await installation.check_marks()
         self._live.judge()
+        self._metrics.ready = not self._live.problems(installation.clock.now())
+        self._metrics.share()
 
     async def _purge(self) -> None:
         for _ in range(PURGES):

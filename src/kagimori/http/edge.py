@@ -18,14 +18,15 @@ from collections.abc import Awaitable
 from time import perf_counter
 from urllib.parse import parse_qsl, urlencode
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.routing import Route, Router
+from starlette.types import Receive, Scope, Send
 
 from kagimori.clock import Clock
 from kagimori.errors import KagimoriError, NotFoundError, OAuthError
 from kagimori.http import logs
 from kagimori.http.exchange import Disconnected, Exchange, request_ids
 from kagimori.http.metrics import Metrics
-from kagimori.http.places import Place, Places
+from kagimori.http.places import Places
 
 EXCHANGE = "kagimori.exchange"
 """The key under which a scope holds its `Exchange`."""
@@ -65,7 +66,7 @@ class Edge:
 
     def __init__(
         self,
-        app: ASGIApp,
+        app: Router,
         *,
         clock: Clock,
         metrics: Metrics,
@@ -74,6 +75,11 @@ class Edge:
         access_log: bool = False,
     ) -> None:
         self._app = app
+        self._exact = {
+            route.path: route.app
+            for route in app.routes
+            if isinstance(route, Route) and "{" not in route.path
+        }
         self._clock = clock
         self._metrics = metrics
         self._places = places
@@ -117,13 +123,12 @@ class Edge:
                 # No path of ours needs it, and a proxy's rules might not see through it.
                 raise not_found()
             place = self._places.locate(exchange.headers.get(b"host"), path)
-            self._enter(exchange, scope, place)
-        await self._app(scope, receive, send)
-
-    def _enter(self, exchange: Exchange, scope: Scope, place: Place) -> None:
-        exchange.tenant = place.tenant
-        scope["path"] = place.path
-        scope["root_path"] = place.root_path
+            exchange.tenant, path, root_path = place
+            if root_path:
+                scope["path"], scope["root_path"] = path, root_path
+                path = path[len(root_path) :]
+        # What the router would find by trying one route after the other.
+        await self._exact.get(path, self._app)(scope, receive, send)
 
     def _read_headers(self, exchange: Exchange) -> None:
         raw = exchange.scope["headers"]

@@ -68,38 +68,31 @@ def parse_form(body: bytes, max_fields: int) -> dict[str, str]:
         return {}
     if body.count(b"&") >= max_fields:
         raise OAuthError("invalid_request", "The request has too many parameters.")
+    if b"\x00" in body or b"%00" in body:
+        raise OAuthError("invalid_request", "A parameter holds NUL.")
     coded = b"%" in body or b"+" in body
     if coded and _BAD_PERCENT.search(body):
         raise OAuthError("invalid_request", "The body is not form-encoded.")
     form: dict[str, str] = {}
-    seen: set[str] = set()
     try:
-        if coded:
-            pairs = [
-                [
-                    unquote_to_bytes(part.replace(b"+", b" ")).decode("utf-8")
-                    for part in pair.split(b"=", 1)
-                ]
-                for pair in body.split(b"&")
-            ]
-        else:
-            pairs = [pair.split("=", 1) for pair in body.decode("utf-8").split("&")]
+        # Nothing that is coded is decoded before the form is taken apart.
+        for pair in body.decode("utf-8").split("&"):
+            name, _, value = pair.partition("=")
+            if coded:
+                name, value = _decoded(name), _decoded(value)
+            if name in form:
+                raise OAuthError("invalid_request", "A parameter is repeated.")
+            if pair:
+                form[name] = value
     except UnicodeDecodeError:
         raise OAuthError("invalid_request", "The body is not UTF-8.") from None
-    for pair in pairs:
-        name = pair[0]
-        if name in seen:
-            raise OAuthError("invalid_request", "A parameter is repeated.")
-        if len(pair) == 1:
-            if name:
-                seen.add(name)
-            continue
-        seen.add(name)
-        if pair[1]:
-            form[name] = pair[1]
-    if b"\x00" in body or b"%00" in body:
-        raise OAuthError("invalid_request", "A parameter holds NUL.")
+    if "" in form.values():
+        return {name: value for name, value in form.items() if value}
     return form
+
+
+def _decoded(text: str) -> str:
+    return unquote_to_bytes(text.replace("+", " ")).decode("utf-8")
 
 
 def check_query(query: bytes, max_fields: int) -> None:

@@ -135,13 +135,22 @@ def describe(error: BaseException) -> dict[str, Any]:
 class LogSink:
     """
     Logs the domain's events.
+
+    Args:
+        level: the least level that is logged.
     """
+
+    def __init__(self, level: str = "info") -> None:
+        self._logs_all = level == "debug"
 
     def emit(self, event: Event) -> None:
         """
         Log one event; frequent ones at the level ``debug`` only.
         """
-        level = "debug" if event.name in FREQUENT else _SEVERITIES[event.severity]
+        frequent = event.name in FREQUENT
+        if frequent and not self._logs_all:
+            return
+        level = "debug" if frequent else _SEVERITIES[event.severity]
         getattr(logger(), level)(event.name, **_named(event.fields))
 
 

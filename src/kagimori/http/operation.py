@@ -65,7 +65,7 @@ class ReadyEndpoint:
         if not await _reads(exchange):
             return
         problems = self._live.problems(exchange.now)
-        self._metrics.ready.set(not problems)
+        self._metrics.ready = not problems
         shown: list[object] = [
             problem if self._tells_all else {"code": problem.code}
             for problem in problems
@@ -91,7 +91,7 @@ class MetricsEndpoint:
         exchange.route = "metrics"
         if not await _reads(exchange):
             return
-        self._metrics.ready.set(not self._live.problems(exchange.now))
+        self._metrics.ready = not self._live.problems(exchange.now)
         await exchange.answer(
             200, ((b"content-type", CONTENT_TYPE), *NO_STORE), self._metrics.text()
         )

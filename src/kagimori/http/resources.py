@@ -24,6 +24,7 @@ from kagimori.errors import ExpiredTokenError, InvalidTokenError
 from kagimori.http.edge import EXCHANGE, not_found
 from kagimori.http.exchange import (
     JSON_NO_STORE,
+    NO_STORE,
     TEXT_NO_STORE,
     Exchange,
     Header,
@@ -198,7 +199,7 @@ class BearerEndpoint:
             extra = ((b"www-authenticate", _challenge(refusal)),)
         await exchange.answer(
             refusal.status,
-            _private(JSON_NO_STORE, in_query=in_query),
+            _private(JSON_NO_STORE if fields else NO_STORE, in_query=in_query),
             msgspec.json.encode(fields) if fields else b"",
             extra,
         )

@@ -139,7 +139,7 @@ class ServerProcess:
         self._system = SystemClock()
         self._clock = ServerClock(self._system)
         self._metrics = Metrics()
-        self._events = FanOut(logs.LogSink(), self._metrics)
+        self._events = FanOut(logs.LogSink(settings.server.log_level), self._metrics)
         self._live = Live()
         self._places = Places(settings, Issuers(settings))
         self._background: Background | None = None
@@ -258,7 +258,9 @@ class ServerProcess:
     def _serve_from(self, installation: Installation) -> None:
         self._places.set_hosts(installation.hosts)
         self._live.serve(installation)
-        self._background = Background(installation, self._live, self._places)
+        self._background = Background(
+            installation, self._live, self._places, self._metrics
+        )
         self._background.start()
 
     async def _open_later(self) -> None:
@@ -284,6 +286,7 @@ class ServerProcess:
     async def _close(self) -> None:
         if self._background is not None:
             await self._background.stop()
+        self._metrics.share(alive=False)
         installation = self._live.installation
         if installation is not None:
             await installation.close()

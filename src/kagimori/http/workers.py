@@ -32,7 +32,7 @@ from kagimori.errors import ConfigError, KagimoriError
 from kagimori.events import NullSink
 from kagimori.http import logs
 from kagimori.http.listeners import address_of
-from kagimori.http.metrics import SHARED_FOLDER
+from kagimori.http.metrics import SHARED_FOLDER, mark_dead
 from kagimori.http.report import StartReport, make_report
 from kagimori.http.server import OnStart, Opening
 from kagimori.settings import Settings
@@ -204,7 +204,7 @@ class Parent:
             if status is None or self._signal is not None:
                 continue
             os.close(worker.ready)
-            self._forget_figures(worker)
+            mark_dead(self._metrics, worker.process.pid)
             if status == PERMANENT:
                 raise ConfigError(
                     "A worker cannot start; its message stands above.",
@@ -214,14 +214,6 @@ class Parent:
             if time.monotonic() - worker.started < SHORT_LIFE:
                 time.sleep(1.0)
             self._workers[position] = self._start()
-
-    def _forget_figures(self, worker: _Worker) -> None:
-        os.environ[SHARED_FOLDER] = self._metrics
-        from prometheus_client.multiprocess import (  # noqa: PLC0415 - reads the variable
-            mark_process_dead,
-        )
-
-        mark_process_dead(worker.process.pid)  # type: ignore[no-untyped-call]  # as it is
 
     def _end(self) -> None:
         number = self._signal or signal.SIGTERM

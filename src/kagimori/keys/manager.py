@@ -24,6 +24,7 @@ from typing import Generic, TypeVar
 R = TypeVar("R")
 
 _JITTER = 0.2
+_CHANCE = secrets.SystemRandom()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +64,7 @@ class KeyManager(Generic[R]):
         self,
         policy: RefreshPolicy | None = None,
         *,
-        chance: Callable[[], float] = secrets.SystemRandom().random,
+        chance: Callable[[], float] = _CHANCE.random,
     ) -> None:
         self.policy = policy or RefreshPolicy()
         self.ring: R | None = None
@@ -91,7 +92,7 @@ class KeyManager(Generic[R]):
         self._wanted = False
         self._recovered()
 
-    def probed(self, changed: bool, now: datetime) -> None:
+    def probed(self, now: datetime, *, changed: bool) -> None:
         """
         Take the answer of a probe: the store's content differs from what serves, or not.
         """

@@ -92,7 +92,7 @@ def assemble(
         pool: hashes chosen secrets; left out, one of default size.
         families: left out, made here.
     """
-    events = events or NullSink()
+    events = NullSink() if events is None else events
     pool = pool or HashPool()
     families = families or RefreshFamilies(
         store, protector, raise_epoch=raise_epoch, events=events

@@ -132,7 +132,7 @@ class FolderStore:
 
     def _names(self) -> list[str]:
         try:
-            names = os.listdir(self._folder)
+            names = [path.name for path in self._folder.iterdir()]
         except FileNotFoundError:
             return []
         found = sorted(name for name in names if name.endswith(_SUFFIX))

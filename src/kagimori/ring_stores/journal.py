@@ -16,7 +16,6 @@ Rules of this module:
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import secrets
 from dataclasses import dataclass, field
@@ -157,7 +156,7 @@ class Journal:
         Return the highest number, 0 where there is no state file.
         """
         try:
-            names = os.listdir(self._folder)
+            names = [path.name for path in self._folder.iterdir()]
         except FileNotFoundError:
             return 0
         return max(map(self.number, names), default=0)
@@ -234,9 +233,9 @@ class Journal:
         """
         Remove state files below this one, and what dead writers left.
         """
-        for name in os.listdir(self._folder):
-            if 0 < self.number(name) < state.number:
-                safe_files.remove(self._folder / name)
+        for path in list(self._folder.iterdir()):
+            if 0 < self.number(path.name) < state.number:
+                safe_files.remove(path)
         safe_files.drop_stale_temporaries(self._folder)
 
 

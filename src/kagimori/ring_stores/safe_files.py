@@ -145,7 +145,7 @@ def write_temporary(folder: Path, text: str) -> Path:
             os.close(handle)
     except BaseException:
         with contextlib.suppress(OSError):
-            os.unlink(path)
+            path.unlink()
         raise
     return path
 
@@ -172,7 +172,7 @@ def give_new_name(temporary: Path, target: Path) -> None:
             return
     finally:
         with contextlib.suppress(OSError):
-            os.unlink(temporary)
+            temporary.unlink()
 
 
 def _is_same(one: Path, other: Path) -> bool:
@@ -185,7 +185,7 @@ def _is_same(one: Path, other: Path) -> bool:
 def _rename_without_replacing(temporary: Path, target: Path) -> None:
     # Shares without hard links (SMB, FAT): the rename that refuses to replace.
     if os.name == "nt":
-        os.rename(temporary, target)
+        temporary.rename(target)
         return
     library = ctypes.CDLL(None, use_errno=True)
     old, new = os.fsencode(temporary), os.fsencode(target)
@@ -209,10 +209,10 @@ def give_name(temporary: Path, target: Path) -> None:
         OSError: as the operating system says; then the temporary file is gone.
     """
     try:
-        os.replace(temporary, target)
+        temporary.replace(target)
     except BaseException:
         with contextlib.suppress(OSError):
-            os.unlink(temporary)
+            temporary.unlink()
         raise
 
 
@@ -221,7 +221,7 @@ def remove(path: Path) -> None:
     Remove a file; one that is not there is no error.
     """
     with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)
+        path.unlink()
 
 
 def sync_folder(folder: Path) -> None:
@@ -249,7 +249,7 @@ def make_folder(folder: Path) -> None:
         return
     make_folder(folder.parent)
     with contextlib.suppress(FileExistsError):
-        os.mkdir(folder, FOLDER_MODE)
+        folder.mkdir(FOLDER_MODE)
         sync_folder(folder.parent)
 
 
@@ -263,7 +263,7 @@ def drop_stale_temporaries(folder: Path) -> None:
             if entry.name.startswith(".") and entry.name.endswith(_TEMPORARY):
                 with contextlib.suppress(OSError):
                     if entry.stat(follow_symlinks=False).st_mtime < border:
-                        os.unlink(entry.path)
+                        Path(entry.path).unlink()
 
 
 def loose_modes(paths: list[Path]) -> tuple[str, ...]:
@@ -273,7 +273,7 @@ def loose_modes(paths: list[Path]) -> tuple[str, ...]:
     found = []
     for path in paths:
         with contextlib.suppress(OSError):
-            mode = stat.S_IMODE(os.stat(path).st_mode)
+            mode = stat.S_IMODE(path.stat().st_mode)
             if os.name != "nt" and mode & 0o077:
                 found.append(f"{path} has mode {mode:04o}")
     return tuple(found)
@@ -285,6 +285,6 @@ def others_may_write(paths: list[Path]) -> bool:
     """
     for path in paths:
         with contextlib.suppress(OSError):
-            if os.name != "nt" and os.stat(path).st_mode & 0o022:
+            if os.name != "nt" and path.stat().st_mode & 0o022:
                 return True
     return False

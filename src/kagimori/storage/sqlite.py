@@ -143,7 +143,7 @@ class SqliteStore:
         now = micros(self._clock.now())
         return sqlite_reads.listed(
             await self._read(
-                *sqlite_reads.page(tenant, now, kind, index, limit, after)
+                *sqlite_reads.page(tenant, now, kind, index, limit=limit, after=after)
             )
         )
 
@@ -169,12 +169,12 @@ class SqliteStore:
         Raises:
             StoreError: the database file was removed or replaced, among other reasons.
         """
-        if self._closed:
-            raise sqlite_faults.closed(self._database.path)
+        self._refuse_closed()
         # Once a poll, so that readers too hear of a file that is gone.
         self._database.verify()
         # Reading the counter costs no more than asking SQLite whether anything changed.
-        return int((await self._read(_COUNTER, ()))[0][0])
+        rows = await self._read(_COUNTER, ())
+        return int(rows[0][0])
 
     async def purge(self, limit: int = 1000) -> int:
         """
@@ -217,24 +217,26 @@ class SqliteStore:
         try:
             return reader.fetch(statement, parameters)
         except sqlite_faults.FAULTS as exc:
-            if self._closed:
-                raise sqlite_faults.closed(self._database.path) from exc
+            # A connection that was closed under a read fails in its own words.
+            self._refuse_closed()
             if sqlite_faults.is_lasting(exc):
                 self._local.reader = None
                 reader.close()
             raise
 
     def _connect_reader(self) -> _Reader:
-        if self._closed:
-            raise sqlite_faults.closed(self._database.path)
+        self._refuse_closed()
         reader = _Reader(self._database.reader())
         with self._readers_gate:
-            if self._closed:
-                reader.close()
-                raise sqlite_faults.closed(self._database.path)
+            # Closed in the meantime? It goes out of scope, and is closed with that.
+            self._refuse_closed()
             self._readers.add(reader)
         self._local.reader = reader
         return reader
+
+    def _refuse_closed(self) -> None:
+        if self._closed:
+            raise sqlite_faults.closed(self._database.path)
 
 
 class _Reader:

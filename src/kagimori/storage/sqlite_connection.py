@@ -66,6 +66,8 @@ class Database:
         migrations: tuple[sqlite_schema.Migration, ...] | None = None,
     ) -> None:
         self.path = str(path.absolute())
+        self._file = Path(self.path)
+        self._log = Path(f"{self.path}-wal")
         self.patience = patience
         self._migrations = migrations or sqlite_schema.shipped()
         self._identity: tuple[int, ...] | None = None
@@ -85,7 +87,7 @@ class Database:
                 hint="Use a Python that is linked with SQLite 3.37 or newer.",
             )
         try:
-            self._make_file(create)
+            self._make_file(create=create)
         except OSError as exc:
             raise sqlite_faults.os_fault(exc, self.path) from exc
         self.patiently(self._prepare)
@@ -157,10 +159,10 @@ class Database:
                     raise sqlite_faults.locked(self.path) from exc
             time.sleep(pause())
 
-    def _make_file(self, create: bool) -> None:
+    def _make_file(self, *, create: bool) -> None:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
         try:
-            kind = os.lstat(self.path).st_mode
+            kind = self._file.lstat().st_mode
         except FileNotFoundError:
             if not create:
                 raise
@@ -168,7 +170,7 @@ class Database:
                 os.close(os.open(self.path, flags, _MODE))
             except FileExistsError:
                 return
-            _sync_folder(self.path)
+            _sync(self._file.parent)
             return
         if not stat.S_ISREG(kind):
             # Whoever can plant a link in the folder could make us write somewhere else.
@@ -180,7 +182,9 @@ class Database:
             raise sqlite_faults.read_only(self.path, "os.access")
 
     def _prepare(self) -> None:
-        with closing(self._connect(_READER_CACHE, "wal_autocheckpoint = 0")) as connection:
+        with closing(
+            self._connect(_READER_CACHE, "wal_autocheckpoint = 0")
+        ) as connection:
             cursor = connection.cursor()
             level = sqlite_schema.read_level(cursor, self.path)
             if sqlite_schema.is_current(level, self._migrations, self.path):
@@ -232,14 +236,14 @@ class Database:
         return connection
 
     def _look(self) -> tuple[int, ...]:
-        file, log = os.stat(self.path), os.stat(self.path + "-wal")
+        file, log = self._file.stat(), self._log.stat()
         return file.st_dev, file.st_ino, log.st_dev, log.st_ino
 
 
-def _sync_folder(path: str) -> None:
+def _sync(folder: Path) -> None:
     # The name of a new file is durable only once its folder is.
-    folder = os.open(os.path.dirname(path), os.O_RDONLY)
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(folder)
+        os.fsync(descriptor)
     finally:
-        os.close(folder)
+        os.close(descriptor)

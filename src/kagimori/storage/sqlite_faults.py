@@ -13,6 +13,8 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import msgspec
 
@@ -81,52 +83,16 @@ def fault(error: Exception, path: str) -> StoreError:
     """
     name = _name(error)
     family = "_".join(name.split("_")[:2])
-    match family:
-        case "SQLITE_BUSY" | "SQLITE_LOCKED" | "SQLITE_PROTOCOL":
-            return locked(path)
-        case "SQLITE_FULL":
-            return _full(path, name)
-        case "SQLITE_IOERR" if _no_space(path):
-            return _full(path, name)
-        case "SQLITE_IOERR":
-            return StoreError(
-                f"The disk failed under the database {path}.",
-                hint="Look at the disk, its quota, and the limit on the size of files.",
-                detail=name,
-                transient=True,
-            )
-        case "SQLITE_READONLY":
-            return read_only(path, name)
-        case "SQLITE_CANTOPEN" if not is_writable(path):
-            return read_only(path, name)
-        case "SQLITE_CANTOPEN" | "SQLITE_PERM" | "SQLITE_AUTH":
-            return cannot_open(path, name)
-        case "SQLITE_CORRUPT" | "SQLITE_NOTADB" | "SQLITE_FORMAT":
-            return damaged(path, name)
-        case "SQLITE_NOMEM":
-            return StoreError(
-                "There is not enough memory for the database.",
-                detail=name,
-                transient=True,
-            )
-        case "SQLITE_ERROR" if str(error).startswith("no such"):
-            # Our statements are fixed, so what they name is missing from this file.
-            return SchemaError(
-                f"The database {path} does not have the tables it should.",
-                hint=_RESTORE,
-                detail=name,
-            )
-        case "SQLITE_ERROR" | "SQLITE_SCHEMA" | "SQLITE_MISMATCH":
-            return damaged(path, name)
-        case "UnicodeDecodeError" | "DecodeError" | "ValidationError":
-            return damaged(path, name)
-        case "OperationalError":
-            # Raised by the module itself, where a text is not UTF-8.
-            return damaged(path, name)
-        case _:
-            return StoreError(
-                f"The database {path} refused what was asked of it.", detail=name
-            )
+    if family == "SQLITE_IOERR" and _no_space(path):
+        family = "SQLITE_FULL"
+    if family == "SQLITE_CANTOPEN" and not is_writable(path):
+        family = "SQLITE_READONLY"
+    # Our statements are fixed, so what they name is missing from this file.
+    if family == "SQLITE_ERROR" and str(error).startswith("no such"):
+        return _without_tables(path, name)
+    if is_busy(error):
+        return locked(path)
+    return _FAMILIES.get(family, _refused)(path, name)
 
 
 def os_fault(error: OSError, path: str) -> StoreError:
@@ -147,7 +113,7 @@ def is_writable(path: str) -> bool:
     """
     Say whether the file and its folder may be written; the -wal comes and goes beside it.
     """
-    folder = os.path.dirname(path) or "."
+    folder = Path(path).parent
     return os.access(path, os.R_OK | os.W_OK) and os.access(folder, os.W_OK | os.X_OK)
 
 
@@ -204,11 +170,66 @@ def _full(path: str, detail: str) -> StoreError:
     )
 
 
+def _failing(path: str, detail: str) -> StoreError:
+    return StoreError(
+        f"The disk failed under the database {path}.",
+        hint="Look at the disk, its quota, and the limit on the size of files.",
+        detail=detail,
+        transient=True,
+    )
+
+
+def _without_memory(path: str, detail: str) -> StoreError:
+    return StoreError(
+        f"There is not enough memory for the database {path}.",
+        hint="Give the server more memory, or end what takes it.",
+        detail=detail,
+        transient=True,
+    )
+
+
+def _without_tables(path: str, detail: str) -> StoreError:
+    return SchemaError(
+        f"The database {path} does not have the tables it should.",
+        hint=_RESTORE,
+        detail=detail,
+    )
+
+
+def _refused(path: str, detail: str) -> StoreError:
+    return StoreError(
+        f"The database {path} refused what was asked of it.",
+        hint="Run `kagimori doctor`.",
+        detail=detail,
+    )
+
+
+_FAMILIES: Mapping[str, Callable[[str, str], StoreError]] = {
+    "SQLITE_FULL": _full,
+    "SQLITE_IOERR": _failing,
+    "SQLITE_NOMEM": _without_memory,
+    "SQLITE_READONLY": read_only,
+    "SQLITE_CANTOPEN": cannot_open,
+    "SQLITE_PERM": cannot_open,
+    "SQLITE_AUTH": cannot_open,
+    "SQLITE_CORRUPT": damaged,
+    "SQLITE_NOTADB": damaged,
+    "SQLITE_FORMAT": damaged,
+    "SQLITE_ERROR": damaged,
+    "SQLITE_MISMATCH": damaged,
+    # Text that is not UTF-8, or JSON that is none.
+    "OperationalError": damaged,
+    "UnicodeDecodeError": damaged,
+    "DecodeError": damaged,
+    "ValidationError": damaged,
+}
+
+
 def _no_space(path: str) -> bool:
     # Some systems report a full disk as a failed write, and a failed write of the shared memory
     # is never called anything else.
     try:
-        state = os.statvfs(os.path.dirname(path) or ".")
+        state = os.statvfs(Path(path).parent)
     except OSError:
         return False
     return state.f_bavail * state.f_frsize < 64 * 1024

@@ -102,6 +102,7 @@ def page(
     now: int,
     kind: str,
     index: tuple[str, str] | None,
+    *,
     limit: int,
     after: str | None,
 ) -> tuple[str, dict[str, object]]:
@@ -120,7 +121,12 @@ def page(
     }
     if index is not None:
         parameters["field"], parameters["value"] = index
-    return _page(tenant is None, index is not None, after is not None), parameters
+    statement = _page(
+        all_tenants=tenant is None,
+        indexed=index is not None,
+        continued=after is not None,
+    )
+    return statement, parameters
 
 
 def listed(rows: Sequence[Row]) -> tuple[Document, ...]:
@@ -131,10 +137,10 @@ def listed(rows: Sequence[Row]) -> tuple[Document, ...]:
 
 
 @lru_cache
-def _page(all_tenants: bool, indexed: bool, continued: bool) -> str:
+def _page(*, all_tenants: bool, indexed: bool, continued: bool) -> str:
     whose = "w.tenant" if all_tenants else ":tenant"
     id_ = "i.id" if indexed else "d.id"
-    page_of_one = f"SELECT d.rowid {_candidates(whose, indexed)}"
+    page_of_one = f"SELECT d.rowid {_candidates(whose, indexed=indexed)}"
     if continued:
         page_of_one += f" AND {id_} > :after"
     page_of_one += f" ORDER BY {id_} LIMIT :limit"
@@ -168,10 +174,11 @@ def count(
     parameters: dict[str, object] = {"tenant": tenant, "now": now, "kind": kind}
     if index is not None:
         parameters["field"], parameters["value"] = index
-    return f"SELECT count(*) {_candidates(':tenant', index is not None)}", parameters
+    candidates = _candidates(":tenant", indexed=index is not None)
+    return f"SELECT count(*) {candidates}", parameters
 
 
-def _candidates(whose: str, indexed: bool) -> str:
+def _candidates(whose: str, *, indexed: bool) -> str:
     if not indexed:
         return (
             "FROM state s CROSS JOIN document d"

@@ -63,12 +63,12 @@ def shipped() -> tuple[Migration, ...]:
     Return the migrations that this program ships, in order.
     """
     folder = resources.files("kagimori.storage") / "migrations"
-    found = []
-    for file in folder.iterdir():
-        if match := _FILE.fullmatch(file.name):
-            found.append(parse(int(match[1]), file.read_text(encoding="utf-8")))
-    found.sort(key=lambda migration: migration.number)
-    return tuple(found)
+    found = (
+        parse(int(match[1]), file.read_text(encoding="utf-8"))
+        for file in folder.iterdir()
+        if (match := _FILE.fullmatch(file.name))
+    )
+    return tuple(sorted(found, key=lambda migration: migration.number))
 
 
 def parse(number: int, text: str) -> Migration:

@@ -22,7 +22,7 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 from kagimori.clock import Clock
-from kagimori.errors import ConflictError, KagimoriError, StoreError
+from kagimori.errors import KagimoriError, StoreError
 from kagimori.storage import sqlite_faults
 from kagimori.storage.sqlite_connection import Database, pause
 from kagimori.storage.sqlite_reads import micros
@@ -48,7 +48,7 @@ class _Call(Generic[R]):
 
     __slots__ = ("asked", "error", "future", "loop", "result", "single", "work")
 
-    def __init__(self, work: Callable[[Transaction], R], single: bool) -> None:
+    def __init__(self, work: Callable[[Transaction], R], *, single: bool) -> None:
         self.work = work
         self.single = single
         self.loop = asyncio.get_running_loop()
@@ -93,7 +93,7 @@ class GroupCommitter:
         Raises:
             StoreError: the database failed or is closed.
         """
-        call = _Call(work, single)
+        call = _Call(work, single=single)
         # Under the gate, so that nothing is put behind the end of the queue.
         with self._gate:
             if self._closed:
@@ -153,15 +153,17 @@ class GroupCommitter:
             self._database.verify()
             self._log_pages += transaction.pages
         except sqlite_faults.FAULTS as exc:
-            self._undo(sqlite_faults.is_lasting(exc))
+            self._undo(lasting=sqlite_faults.is_lasting(exc))
             _fail(calls, sqlite_faults.fault(exc, self._database.path), exc)
         except StoreError as exc:
             self._undo(lasting=False)
             _fail(calls, exc)
-        except BaseException as exc:
-            # A mistake of ours: whoever waits must hear of it, and the thread must live on.
+        except BaseException as exc:  # noqa: BLE001 - rule 4
+            # A mistake of ours: whoever waits hears of it, and the thread lives on.
             self._undo(lasting=True)
-            _fail(calls, StoreError("The store failed.", detail=type(exc).__name__), exc)
+            _fail(
+                calls, StoreError("The store failed.", detail=type(exc).__name__), exc
+            )
         _answer(calls)
 
     def _begin(self, deadline: float) -> sqlite3.Cursor:
@@ -205,7 +207,7 @@ class GroupCommitter:
         if not call.single:
             cursor.execute("RELEASE one")
 
-    def _undo(self, lasting: bool) -> None:
+    def _undo(self, *, lasting: bool) -> None:
         connection = self._connection
         if connection is None:
             return
@@ -257,9 +259,7 @@ def _answer(calls: list[_Call[Any]]) -> None:
         _tell(loop, _deliver, answered)
 
 
-def _tell(
-    loop: asyncio.AbstractEventLoop, what: Callable[[T], None], about: T
-) -> None:
+def _tell(loop: asyncio.AbstractEventLoop, what: Callable[[T], None], about: T) -> None:
     # A loop that is closed has nobody left who waits.
     with contextlib.suppress(RuntimeError):
         loop.call_soon_threadsafe(what, about)

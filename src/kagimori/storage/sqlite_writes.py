@@ -72,7 +72,7 @@ class Transaction:
         self._cursor = cursor
         self._revision, last_commit, self._counter = cursor.execute(_BEGIN).fetchone()
         self._began = (self._revision, self._counter)
-        self.now = max(clock, last_commit - TIME_FLOOR)
+        self.now: int = max(clock, last_commit - TIME_FLOOR)
         # About how many pages were changed; the row above lies on one.
         self.pages = 1
 

@@ -84,7 +84,7 @@ class MemoryStore:
                 found.append(
                     None if id_ is None else self._live((tenant, key.kind, id_), now)
                 )
-        return Loaded(tuple(h and h.document for h in found), now)
+        return Loaded(tuple(None if h is None else h.document for h in found), now)
 
     async def commit(self, tenant: str, changes: Sequence[Change]) -> datetime:
         """

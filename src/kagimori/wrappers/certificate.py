@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from kagimori.crypto import rsa_envelope
 from kagimori.crypto.pkcs12 import Identity, thumbprint
 from kagimori.errors import ConfigError, KeyWrapError, RingMalformedError
-from kagimori.keys.protection import elements, xml
+from kagimori.keys.protection import descriptor, xml
 from kagimori.keys.wrapping import WrappedSecret
 
 _ENC = "http://www.w3.org/2001/04/xmlenc#"
@@ -28,7 +28,7 @@ _SIG = "http://www.w3.org/2000/09/xmldsig#"
 _AES256 = f"{_ENC}aes256-cbc"
 _OAEP = f"{_ENC}rsa-oaep-mgf1p"
 _PKCS1 = f"{_ENC}rsa-1_5"
-_CLASS = elements.class_name(elements.CERTIFICATE_DECRYPTOR)
+_CLASS = descriptor.class_name(descriptor.CERTIFICATE_DECRYPTOR)
 
 
 class CertificateWrapper:
@@ -86,13 +86,13 @@ class CertificateWrapper:
         node.text = _b64(self._identity.der)
         _cipher(encrypted_key, key)
         _cipher(root, data)
-        return WrappedSecret(elements.CERTIFICATE_DECRYPTOR, xml.write(root))
+        return WrappedSecret(descriptor.CERTIFICATE_DECRYPTOR, xml.write(root))
 
     def can_unwrap(self, wrapped: WrappedSecret) -> bool:
         """
         Whether the envelope is one of a certificate.
         """
-        return elements.class_name(wrapped.decryptor_type) == _CLASS
+        return descriptor.class_name(wrapped.decryptor_type) == _CLASS
 
     def unwrap(self, wrapped: WrappedSecret, context: str) -> str:
         """

@@ -25,6 +25,7 @@ Rules of this module:
 from __future__ import annotations
 
 import binascii
+import re
 import threading
 from base64 import b64encode
 from dataclasses import dataclass
@@ -39,12 +40,12 @@ from kagimori.errors import (
     ProtectionError,
     RingMalformedError,
 )
-from kagimori.keys.protection import elements, xml
+from kagimori.keys.protection import descriptor, xml
 from kagimori.keys.wrapping import WrappedSecret
 
 DECRYPTOR = "Kagimori.DataProtection.PassphraseXmlDecryptor, Kagimori"
 
-_CLASS = elements.class_name(DECRYPTOR)
+_CLASS = descriptor.class_name(DECRYPTOR)
 _ROOT = f"{{{xml.KAGIMORI}}}passphraseKey"
 _DERIVATION = f"{{{xml.KAGIMORI}}}derivation"
 _VALUE = f"{{{xml.KAGIMORI}}}value"
@@ -155,7 +156,7 @@ class PassphraseWrapper:
         """
         Whether the envelope is one of a passphrase.
         """
-        return elements.class_name(wrapped.decryptor_type) == _CLASS
+        return descriptor.class_name(wrapped.decryptor_type) == _CLASS
 
     def unwrap(self, wrapped: WrappedSecret, context: str) -> str:
         """
@@ -239,36 +240,36 @@ def _b64(raw: bytes) -> str:
 def _parts(wrapped: WrappedSecret, context: str) -> tuple[Derivation, bytes, bytes]:
     try:
         root = xml.parse(wrapped.child, what="A passphrase envelope")
-        derivation, value = root.find(_DERIVATION), root.find(_VALUE)
-        if root.tag != _ROOT or derivation is None or value is None:
-            raise ValueError
-        named = (
-            root.get("version"),
-            derivation.get("algorithm"),
-            derivation.get("version"),
-        )
-        if named != ("1", "argon2id", "19"):
-            raise ValueError
-        numbers = [
-            _number(derivation.get(name, ""))
-            for name in ("memoryKiB", "iterations", "lanes")
-        ]
-        salt = _raw(derivation.get("salt", ""))
-        nonce = _raw(value.get("nonce", ""))
-        if len(nonce) != NONCE_BYTES:
-            raise ValueError
-        return Derivation(salt, *numbers), nonce, _raw(xml.text_of(value))
+        parts = _read(root)
     except (ValueError, RingMalformedError):
+        parts = None
+    if parts is None:
         raise KeyWrapError(
             f"The envelope of the key {context} is malformed, or of a newer version.",
             hint="Restore the ring from a backup, or upgrade Kagimori.",
-        ) from None
+        )
+    return parts
 
 
-def _number(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= 9):
-        raise ValueError
-    return int(text)
+def _read(root: xml.Element) -> tuple[Derivation, bytes, bytes] | None:
+    """
+    Return what an envelope holds, ``None`` if it is none; bad base64 is a ValueError.
+    """
+    derivation, value = root.find(_DERIVATION), root.find(_VALUE)
+    if root.tag != _ROOT or derivation is None or value is None:
+        return None
+    named = root.get("version"), derivation.get("algorithm"), derivation.get("version")
+    texts = [derivation.get(name, "") for name in ("memoryKiB", "iterations", "lanes")]
+    nonce = _raw(value.get("nonce", ""))
+    if (
+        named != ("1", "argon2id", "19")
+        or not all(re.fullmatch("[1-9][0-9]{0,8}", text) for text in texts)
+        or len(nonce) != NONCE_BYTES
+    ):
+        return None
+    salt = _raw(derivation.get("salt", ""))
+    numbers = [int(text) for text in texts]
+    return Derivation(salt, *numbers), nonce, _raw(xml.text_of(value))
 
 
 def _raw(text: str) -> bytes:

@@ -5,7 +5,7 @@ No wrapping at all, said explicitly: whoever reads the store has the keys.
 from __future__ import annotations
 
 from kagimori.errors import KagimoriError, KeyWrapError
-from kagimori.keys.protection import elements
+from kagimori.keys.protection import descriptor
 from kagimori.keys.wrapping import WrappedSecret
 
 
@@ -34,13 +34,13 @@ class PlaintextWrapper:
         """
         Return the element as it is, in .NET's envelope for that.
         """
-        return elements.null_wrap(plaintext)
+        return descriptor.null_wrap(plaintext)
 
     def can_unwrap(self, wrapped: WrappedSecret) -> bool:
         """
         Whether the envelope is .NET's null envelope.
         """
-        return elements.is_null(wrapped)
+        return descriptor.is_null(wrapped)
 
     def unwrap(self, wrapped: WrappedSecret, context: str) -> str:
         """
@@ -50,6 +50,6 @@ class PlaintextWrapper:
             KeyWrapError: the envelope is malformed.
         """
         try:
-            return elements.null_unwrap(wrapped)
+            return descriptor.null_unwrap(wrapped)
         except KagimoriError as error:
             raise KeyWrapError(f"The clear key {context} is malformed.") from error

@@ -19,8 +19,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from kagimori.errors import ConfigError, RingMalformedError
+from kagimori.errors import ConfigError, KeyRingError, RingMalformedError
 from kagimori.keys.protection import elements, ticks, xml
+from kagimori.keys.protection.descriptor import Unwrap
 from kagimori.keys.protection.elements import Revocation, RingState, StoredKey
 from kagimori.keys.protection.key import Material, ProtectionKey
 from kagimori.keys.protection.ticks import Ticks
@@ -142,7 +143,7 @@ class Contents:
 
 def read(
     snapshot: Snapshot,
-    unwrap: elements.Unwrap,
+    unwrap: Unwrap,
     known: Mapping[str, Material],
     now: datetime,
     skipped: Callable[[str, str], None] = lambda _name, _why: None,
@@ -194,7 +195,7 @@ def read(
 def _lined_up(
     stored: list[StoredKey],
     revocations: list[Revocation],
-    unwrap: elements.Unwrap,
+    unwrap: Unwrap,
     known: Mapping[str, Material],
     now: datetime,
 ) -> tuple[ProtectionKey, ...]:
@@ -220,7 +221,7 @@ def _lined_up(
             revoked=None if date is None else min(ticks.to_datetime(date), now),
             successor=heir.id if heir else None,
         )
-        keys.append(ProtectionKey(material, timeline, date is not None))
+        keys.append(ProtectionKey(material, timeline, is_revoked=date is not None))
     return tuple(keys)
 
 
@@ -267,3 +268,23 @@ def successor_due(
         return None
     activates = max(end, now)
     return activates, activates + policy.lifetime
+
+
+def overdue(
+    contents: Contents, key: ProtectionKey, now: datetime, policy: ProtectionPolicy
+) -> KeyRingError | None:
+    """
+    Say what is wrong with the times of a ring whose `key` protects; ``None`` if nothing is.
+    """
+    if contents.is_behind(now, policy.skew):
+        return KeyRingError(
+            "This machine's clock shows a time before the ring's newest key was made.",
+            hint="Set the clock right.",
+        )
+    due = key.timeline.due
+    if due is not None and due < now and contents.next_turn(now) is None:
+        return KeyRingError(
+            f"The protecting key {key.id} is past its expiration and has no successor.",
+            hint="Open the ring for writing somewhere, or rotate.",
+        )
+    return None

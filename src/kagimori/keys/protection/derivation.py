@@ -58,7 +58,7 @@ class Sealer(Protocol):
 
 class GcmSealer:
     """
-    body = modifier (16) || nonce (12) || ciphertext || tag (16)
+    AES-GCM: body = modifier (16) || nonce (12) || ciphertext || tag (16).
     """
 
     __slots__ = ("_derive", "_header")
@@ -95,7 +95,7 @@ class GcmSealer:
 
 class CbcHmacSealer:
     """
-    body = modifier (16) || iv (16) || ciphertext || HMAC(iv || ciphertext)
+    AES-CBC: body = modifier (16) || iv (16) || ciphertext || HMAC(iv || ciphertext).
     """
 
     __slots__ = ("_derive", "_header", "_key_bytes", "_mac", "_tag_bytes")

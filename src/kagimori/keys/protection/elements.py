@@ -7,27 +7,19 @@ Rules of this module (`aspnet-data-protection.md` section 2):
    read is fatal, and so are two keys of one id.
 2. A key whose descriptor cannot be read, or whose secret cannot be unwrapped, is still there:
    it fails when it is used, and while it is there no key is minted in its place.
-3. The class in a type name is what counts, not assembly, version or namespace's age.
-4. What is ours lies in root elements of the namespace `urn:kagimori:ring:1`, which .NET skips.
+3. What is ours lies in root elements of the namespace `urn:kagimori:ring:1`, which .NET skips.
 """
 
 from __future__ import annotations
 
-import binascii
 import re
 import uuid
-from base64 import b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from kagimori.errors import KeyRingError, RingMalformedError
-from kagimori.keys.protection import ticks, xml
-from kagimori.keys.protection.algorithms import (
-    ALGORITHMS,
-    ProtectionAlgorithm,
-    cbc_hmac,
-    gcm,
-)
+from kagimori.keys.protection import descriptor, ticks, xml
+from kagimori.keys.protection.algorithms import ProtectionAlgorithm
 from kagimori.keys.protection.ticks import Ticks
 from kagimori.keys.wrapping import WrappedSecret
 
@@ -35,26 +27,6 @@ STATE = "state"
 """The name of our state element in every store."""
 
 _STATE_TAG = f"{{{xml.KAGIMORI}}}state"
-_SECRET_TAG = f"{{{xml.DATA_PROTECTION}}}encryptedSecret"
-_REQUIRES = f"{{{xml.DATA_PROTECTION}}}requiresEncryption"
-
-_ASSEMBLY = "Microsoft.AspNetCore.DataProtection"
-# A low version, so that older readers load the type too (2.3).
-_SUFFIX = (
-    f", {_ASSEMBLY}, Version=3.1.0.0, Culture=neutral, PublicKeyToken=adb9793829ddae60"
-)
-_MODEL = f"{_ASSEMBLY}.AuthenticatedEncryption.ConfigurationModel"
-_DESERIALIZER = f"{_MODEL}.AuthenticatedEncryptorDescriptorDeserializer{_SUFFIX}"
-
-NULL_DECRYPTOR = f"{_ASSEMBLY}.XmlEncryption.NullXmlDecryptor{_SUFFIX}"
-CERTIFICATE_DECRYPTOR = f"{_ASSEMBLY}.XmlEncryption.EncryptedXmlDecryptor{_SUFFIX}"
-
-_AES_NAMES = frozenset(
-    {"aes", "aesmanaged", "aescng", "aescryptoserviceprovider", "rijndaelmanaged"}
-)
-_NESTED_SECRETS = 16
-
-Unwrap = Callable[[WrappedSecret, str], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,13 +104,6 @@ def canonical_id(text: str) -> str:
         raise RingMalformedError("A key id in the ring is no GUID.") from None
 
 
-def class_name(type_name: str) -> str:
-    """
-    Return the class in an assembly-qualified .NET type name.
-    """
-    return type_name.partition(",")[0].strip().rpartition(".")[2]
-
-
 def friendly_name(root: xml.Element) -> str:
     """
     Return the name under which .NET stores an element (2.6).
@@ -178,14 +143,16 @@ def read_key(root: xml.Element, name: str, text: str) -> StoredKey:
     Raises:
         RingMalformedError: id or dates cannot be read; such a key is skipped.
     """
-    descriptor = root.find("descriptor")
+    outer = root.find("descriptor")
     algorithm = None
     decryptors: tuple[str, ...] = ()
-    if descriptor is not None:
-        secrets = descriptor.iter(_SECRET_TAG)
-        decryptors = tuple(class_name(s.get("decryptorType", "")) for s in secrets)
+    if outer is not None:
+        secrets = outer.iter(descriptor.SECRET_TAG)
+        decryptors = tuple(
+            descriptor.class_name(s.get("decryptorType", "")) for s in secrets
+        )
         try:
-            algorithm = _algorithm(descriptor)
+            algorithm = descriptor.read_algorithm(outer)
         except KeyRingError:
             algorithm = None
     return StoredKey(
@@ -237,50 +204,6 @@ def read_state(root: xml.Element) -> RingState:
     )
 
 
-def read_secret(key: StoredKey, unwrap: Unwrap) -> tuple[ProtectionAlgorithm, bytes]:
-    """
-    Return algorithm and master key of a key.
-
-    Args:
-        unwrap: opens what is wrapped; takes the envelope and the key's id.
-
-    Raises:
-        RingMalformedError: the descriptor is not as it must be.
-        KeyWrapError: as `unwrap` raises.
-        KeyRingError: the algorithm is not known here.
-    """
-    descriptor = xml.parse(key.text).find("descriptor")
-    if descriptor is None:
-        raise RingMalformedError(f"The key {key.id} has no descriptor.")
-    _unwrap_all(descriptor, key.id, unwrap)
-    inner = xml.only_child(descriptor)
-    master = inner.find("masterKey")
-    if master is None:
-        raise RingMalformedError(f"The key {key.id} holds no master key.")
-    try:
-        secret = binascii.a2b_base64("".join(xml.text_of(master).split()))
-    except ValueError:
-        secret = b""
-    if not secret:
-        raise RingMalformedError(f"The master key of {key.id} is malformed.")
-    return _algorithm(descriptor), secret
-
-
-def _unwrap_all(descriptor: xml.Element, key_id: str, unwrap: Unwrap) -> None:
-    for _ in range(_NESTED_SECRETS):
-        parents = {child: parent for parent in descriptor.iter() for child in parent}
-        wrapped = next(descriptor.iter(_SECRET_TAG), None)
-        if wrapped is None:
-            return
-        envelope = WrappedSecret(
-            wrapped.get("decryptorType", ""), xml.write(xml.only_child(wrapped))
-        )
-        opened = xml.parse(unwrap(envelope, key_id), what="An unwrapped secret")
-        parent = parents[wrapped]
-        parent[list(parent).index(wrapped)] = opened
-    raise RingMalformedError(f"The secret of key {key_id} is wrapped too often.")
-
-
 def _date(root: xml.Element, tag: str) -> Ticks:
     found = root.find(tag)
     if found is None:
@@ -288,57 +211,7 @@ def _date(root: xml.Element, tag: str) -> Ticks:
     return ticks.parse(xml.text_of(found))
 
 
-def _algorithm(descriptor: xml.Element) -> ProtectionAlgorithm:
-    kind = class_name(descriptor.get("deserializerType", ""))
-    inner = xml.only_child(descriptor)
-    cipher = _attribute(inner, "encryption", "algorithm")
-    if kind == "AuthenticatedEncryptorDescriptorDeserializer":
-        name = cipher
-        if "_CBC" in cipher:
-            name += "_" + _attribute(inner, "validation", "algorithm")
-        row = ALGORITHMS.get(name)
-        if row is None:
-            raise KeyRingError(f"The algorithm {name!r} is not known here.")
-        return row
-    if class_name(cipher).lower() not in _AES_NAMES:
-        raise KeyRingError(f"The cipher {cipher!r} is not known here.")
-    bits = _attribute(inner, "encryption", "keyLength")
-    if bits not in {"128", "192", "256"}:
-        raise KeyRingError(f"AES has no key of {bits!r} bits.")
-    if kind == "CngGcmAuthenticatedEncryptorDescriptorDeserializer":
-        return gcm(int(bits))
-    if kind == "CngCbcAuthenticatedEncryptorDescriptorDeserializer":
-        digest = _attribute(inner, "hash", "algorithm")
-    elif kind == "ManagedAuthenticatedEncryptorDescriptorDeserializer":
-        digest = class_name(_attribute(inner, "validation", "algorithm"))
-        digest = digest.upper().removeprefix("HMAC")
-    else:
-        raise KeyRingError(f"The descriptor {kind!r} is not known here.")
-    mac = digest.lower().replace("-", "")
-    if mac not in {"sha1", "sha256", "sha384", "sha512"}:
-        raise KeyRingError(f"The digest {digest!r} is not known here.")
-    return cbc_hmac(int(bits), mac)
-
-
-def _attribute(inner: xml.Element, tag: str, name: str) -> str:
-    found = inner.find(tag)
-    value = None if found is None else found.get(name)
-    if value is None:
-        raise RingMalformedError(f"A descriptor in the ring lacks {tag}/{name}.")
-    return value.strip()
-
-
 # --- writing -------------------------------------------------------------------------------
-
-
-def secret_text(master: bytes) -> str:
-    """
-    Return the ``<masterKey>`` element that a wrapper wraps (2.4).
-    """
-    root = xml.element("masterKey", {_REQUIRES: "true"})
-    xml.comment(root, " Warning: the key below is in an unencrypted form. ")
-    xml.child(root, "value", text=b64encode(master).decode("ascii"))
-    return xml.write(root)
 
 
 def key_element(
@@ -358,45 +231,8 @@ def key_element(
     tags = ("creationDate", "activationDate", "expirationDate")
     for tag, date in zip(tags, dates, strict=True):
         xml.child(root, tag, text=ticks.write(date))
-    outer = xml.child(root, "descriptor", {"deserializerType": _DESERIALIZER})
-    inner = xml.child(outer, "descriptor")
-    cipher, _, mac = algorithm.name.partition("_HMAC")
-    xml.child(inner, "encryption", {"algorithm": cipher})
-    if mac:
-        xml.child(inner, "validation", {"algorithm": f"HMAC{mac}"})
-    else:
-        xml.comment(inner, " AES-GCM carries its own tag: no validation algorithm. ")
-    secret = xml.child(inner, _SECRET_TAG, {"decryptorType": wrapped.decryptor_type})
-    secret.append(xml.parse(wrapped.child, what="A wrapped secret"))
+    root.append(descriptor.write(algorithm, wrapped))
     return root
-
-
-def null_wrap(plaintext: str) -> WrappedSecret:
-    """
-    Return the envelope of .NET's null encryptor, which leaves the secret readable (3.3).
-    """
-    root = xml.element("unencryptedKey")
-    xml.comment(root, " This key is not encrypted. ")
-    root.append(xml.parse(plaintext, what="A secret"))
-    return WrappedSecret(NULL_DECRYPTOR, xml.write(root))
-
-
-def is_null(wrapped: WrappedSecret) -> bool:
-    """
-    Whether an envelope is that of .NET's null encryptor.
-    """
-    return class_name(wrapped.decryptor_type) == "NullXmlDecryptor"
-
-
-def null_unwrap(wrapped: WrappedSecret) -> str:
-    """
-    Return what `null_wrap` was given.
-
-    Raises:
-        RingMalformedError: this is no such envelope.
-    """
-    root = xml.parse(wrapped.child, what="A clear secret")
-    return xml.write(xml.only_child(root))
 
 
 def revocation_element(revocation: Revocation, reason: str = "") -> xml.Element:

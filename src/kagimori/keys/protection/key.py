@@ -18,10 +18,11 @@ from typing import NoReturn
 
 from kagimori.crypto.kdf import CounterKdf
 from kagimori.errors import KagimoriError, KeyWrapError
-from kagimori.keys.protection import elements
+from kagimori.keys.protection import descriptor
 from kagimori.keys.protection.algorithms import ProtectionAlgorithm
 from kagimori.keys.protection.derivation import Sealer, sealer
-from kagimori.keys.protection.elements import StoredKey, Unwrap
+from kagimori.keys.protection.descriptor import Unwrap
+from kagimori.keys.protection.elements import StoredKey
 from kagimori.keys.protection.frame import id_bytes
 from kagimori.keys.timeline import KeyTimeline
 
@@ -59,7 +60,9 @@ class Material:
             if self._error is not None and time.monotonic() < self._retry_at:
                 raise self._error.with_traceback(None)
             try:
-                row, master = elements.read_secret(self.stored, self._unwrap)
+                row, master = descriptor.read_secret(
+                    self.stored.id, self.stored.text, self._unwrap
+                )
             except KagimoriError as error:
                 transient = isinstance(error, KeyWrapError) and error.transient
                 pause = _RETRY_AFTER if transient else float("inf")
@@ -107,7 +110,7 @@ class ProtectionKey:
     __slots__ = ("id", "is_revoked", "material", "raw_id", "timeline")
 
     def __init__(
-        self, material: Material, timeline: KeyTimeline, is_revoked: bool
+        self, material: Material, timeline: KeyTimeline, *, is_revoked: bool
     ) -> None:
         self.id = material.stored.id
         self.raw_id = id_bytes(self.id)
@@ -134,7 +137,7 @@ class ProtectionKey:
         """
         Return the same key with other times.
         """
-        return ProtectionKey(self.material, timeline, self.is_revoked)
+        return ProtectionKey(self.material, timeline, is_revoked=self.is_revoked)
 
     def sealer(self, aad: bytes) -> Sealer:
         """

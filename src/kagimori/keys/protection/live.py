@@ -32,7 +32,11 @@ from kagimori.errors import (
 from kagimori.events import Severity
 from kagimori.keys.manager import KeyManager, RefreshPolicy
 from kagimori.keys.protection import frame
-from kagimori.keys.protection.contents import Contents, ProtectionPolicy
+from kagimori.keys.protection.contents import (
+    Contents,
+    ProtectionPolicy,
+    overdue,
+)
 from kagimori.keys.protection.key import ProtectionKey
 from kagimori.keys.protection.loader import Loaded, RingLoader, unreadable
 
@@ -206,27 +210,13 @@ class LiveRing:
                     key.material.open()
                 except KagimoriError as error:
                     first = first or error
-        self._worry = loaded.worry or first or self._overdue(opened, contents, now)
+        self._worry = (
+            loaded.worry or first or overdue(contents, opened, now, self._policy)
+        )
         self._manager.loaded(contents, now)
         self._loads += 1
         self._settle(contents, now)
         self._tell()
-
-    def _overdue(
-        self, key: ProtectionKey, contents: Contents, now: datetime
-    ) -> KagimoriError | None:
-        if contents.is_behind(now, self._policy.skew):
-            return KeyRingError(
-                "This machine's clock shows a time before the ring's newest key was made.",
-                hint="Set the clock right.",
-            )
-        due = key.timeline.due
-        if due is not None and due < now and contents.next_turn(now) is None:
-            return KeyRingError(
-                f"The protecting key {key.id} is past its expiration and has no successor.",
-                hint="Open the ring for writing somewhere, or rotate.",
-            )
-        return None
 
     def _failed(self, error: KagimoriError, now: datetime) -> None:
         self._manager.failed(error, now)
@@ -328,7 +318,7 @@ class LiveRing:
         try:
             now = self.now()
             if not self._manager.wants_load(now):
-                self._manager.probed(self._loader.probe() != self._token, now)
+                self._manager.probed(now, changed=self._loader.probe() != self._token)
             if self._manager.wants_load(now):
                 self._load(now)
             elif (contents := self._manager.ring) is not None:

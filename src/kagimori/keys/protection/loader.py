@@ -30,7 +30,7 @@ from kagimori.errors import (
     StoreError,
 )
 from kagimori.events import Severity
-from kagimori.keys.protection import elements, minting
+from kagimori.keys.protection import descriptor, minting
 from kagimori.keys.protection.algorithms import ProtectionAlgorithm
 from kagimori.keys.protection.contents import (
     Contents,
@@ -138,7 +138,7 @@ class RingLoader:
                 return Loaded(contents)
             try:
                 self._require_whole(contents, now)
-                added = self._add(contents, serving, now, *due, "")
+                added = self._add(contents, serving, now, due)
             except KagimoriError as error:
                 if not contents.keys:
                     raise
@@ -173,7 +173,7 @@ class RingLoader:
                 )
             at = now if immediate else max(activates or now + _DOTNET_SIGHT, now)
             expires = at + self._options.policy.lifetime
-            added = self._add(contents, serving, now, at, expires, reason)
+            added = self._add(contents, serving, now, (at, expires), reason)
             if added is not None:
                 return added
         raise _contention()
@@ -235,9 +235,8 @@ class RingLoader:
         contents: Contents,
         serving: Contents | None,
         now: datetime,
-        activates: datetime,
-        expires: datetime,
-        reason: str,
+        dates: tuple[datetime, datetime],
+        reason: str = "",
     ) -> Loaded | None:
         """
         Make a key and commit it; ``None`` when another writer was faster.
@@ -248,10 +247,10 @@ class RingLoader:
         )
         minting.refuse_born_revoked(contents, now)
         try:
-            made = minting.mint(wrapper, options.algorithm, now, activates, expires)
+            made = minting.mint(wrapper, options.algorithm, now, *dates)
         except KagimoriError:
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - rule 3
             raise _wrap_surprise(wrapper.name, error) from None
         reasons = {made.key_id: reason} if reason else {}
         state = minting.state_after(contents, options.application, reasons)
@@ -267,8 +266,8 @@ class RingLoader:
         return Loaded(self._understood(snapshot, serving, now), added=made.key_id)
 
     def _unwrap(self, wrapped: WrappedSecret, key_id: str) -> str:
-        if elements.is_null(wrapped):
-            return elements.null_unwrap(wrapped)
+        if descriptor.is_null(wrapped):
+            return descriptor.null_unwrap(wrapped)
         failure: KagimoriError | None = None
         for wrapper in self._unwrappers:
             if not wrapper.can_unwrap(wrapped):
@@ -277,11 +276,11 @@ class RingLoader:
                 return wrapper.unwrap(wrapped, key_id)
             except KagimoriError as error:
                 failure = error
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - rule 3
                 failure = _wrap_surprise(wrapper.name, error)
         if failure is not None:
             raise failure
-        kind = elements.class_name(wrapped.decryptor_type)
+        kind = descriptor.class_name(wrapped.decryptor_type)
         raise KeyWrapError(
             f"The key {key_id} is wrapped for {kind}, which nothing named here opens.",
             hint=_REMEDIES.get(kind, "Name the wrapper that this ring was made with."),

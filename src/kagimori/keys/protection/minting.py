@@ -25,7 +25,7 @@ from kagimori.errors import (
     KeyWrapError,
     RingReadOnlyError,
 )
-from kagimori.keys.protection import elements, ticks, xml
+from kagimori.keys.protection import descriptor, elements, ticks, xml
 from kagimori.keys.protection.algorithms import ProtectionAlgorithm
 from kagimori.keys.protection.contents import Contents, revoked_before
 from kagimori.keys.protection.elements import RingState
@@ -108,15 +108,14 @@ def mint(
     """
     key_id = str(uuid.UUID(bytes=token_bytes(16), version=4))
     master = token_bytes(MASTER_BYTES)
-    secret = elements.secret_text(master)
+    secret = descriptor.secret_text(master)
     wrapped = wrapper.wrap(secret, key_id)
     dates = tuple(ticks.from_datetime(date) for date in (created, activates, expires))
     root = elements.key_element(
         key_id, (dates[0], dates[1], dates[2]), algorithm, wrapped
     )
     element = Element(elements.friendly_name(root), xml.write(root))
-    stored = elements.read_key(root, element.name, element.xml)
-    row, back = elements.read_secret(stored, wrapper.unwrap)
+    row, back = descriptor.read_secret(key_id, element.xml, wrapper.unwrap)
     if row != algorithm or not equal(back, master):
         raise KeyWrapError(
             f"What {wrapper.name} wrapped does not unwrap to the same; nothing was stored.",

@@ -32,7 +32,7 @@ BOM = "\ufeff"
 Element = ET.Element
 
 
-class _Refused(Exception):
+class _RefusedError(Exception):
     """
     A rule of this module was broken; the text says which.
     """
@@ -50,7 +50,7 @@ class _Builder:
     def start(self, name: str, attributes: dict[str, str]) -> None:
         self._depth += 1
         if self._depth > MOST_DEPTH:
-            raise _Refused("it nests too deeply")
+            raise _RefusedError("it nests too deeply")
         named = {_braced(key): value for key, value in attributes.items()}
         self._builder.start(_braced(name), named)
 
@@ -66,7 +66,7 @@ class _Builder:
             self._builder.comment(text)
 
     def refuse(self, *_: object) -> NoReturn:
-        raise _Refused("it holds a document type, an entity or an instruction")
+        raise _RefusedError("it holds a document type, an entity or an instruction")
 
     def close(self) -> Element:
         return self._builder.close()
@@ -106,9 +106,9 @@ def parse(source: str | bytes, *, what: str = "The ring") -> Element:
     parser.ProcessingInstructionHandler = builder.refuse
     parser.ExternalEntityRefHandler = builder.refuse
     try:
-        parser.Parse(data, True)
+        parser.Parse(data, True)  # noqa: FBT003 - expat's own signature
         return builder.close()
-    except _Refused as refusal:
+    except _RefusedError as refusal:
         raise RingMalformedError(f"{what} is refused: {refusal}.") from None
     except (expat.ExpatError, ValueError, LookupError) as error:
         # The parser names line and column, never content.
@@ -129,13 +129,13 @@ def write(element: Element, *, indent: bool = False, declaration: bool = False) 
         declaration: put the XML declaration in front.
     """
     parts: list[str] = []
-    _write(element, "", 0, indent, parts)
+    _write(element, parts, "", 0, indent=indent)
     head = DECLARATION + ("\n" if indent else "") if declaration else ""
     return head + "".join(parts)
 
 
 def _write(
-    node: Element, default: str, depth: int, indent: bool, parts: list[str]
+    node: Element, parts: list[str], default: str, depth: int, *, indent: bool
 ) -> None:
     if is_comment(node):
         parts.append(f"<!--{node.text or ''}-->")
@@ -168,7 +168,7 @@ def _write(
     for child in node:
         if spread:
             parts.append("\n" + "  " * (depth + 1))
-        _write(child, namespace, depth + 1, indent, parts)
+        _write(child, parts, namespace, depth + 1, indent=indent)
         if not spread:
             parts.append(_escaped(child.tail or ""))
     if spread:

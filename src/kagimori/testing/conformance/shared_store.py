@@ -15,9 +15,9 @@ from typing import ClassVar
 
 from kagimori.storage.store import ABSENT, DocumentKey, Put, Store
 from kagimori.testing.clock import FixedClock
+from kagimori.testing.conformance.counting import TENANT, increment, number
 from kagimori.testing.conformance.store import StoreConformance
-from kagimori.testing.conformance.store_races import increment, number
-from kagimori.testing.conformance.store_stage import HOUR, TENANT, ids, load, make
+from kagimori.testing.conformance.store_stage import HOUR, ids, load, make
 from kagimori.testing.conformance.store_worker import PAIRS, opened, pair_keys
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from kagimori.storage.store import (
     ABSENT,
+    Change,
     Check,
     Delete,
     Document,
@@ -23,12 +24,13 @@ from kagimori.storage.store import (
     Store,
 )
 from kagimori.testing.clock import FixedClock
+from kagimori.testing.conformance.counting import TENANT
 from kagimori.testing.conformance.store_lists import StoreLists
 from kagimori.testing.conformance.store_races import StoreRaces
 from kagimori.testing.conformance.store_stage import (
     HOUR,
+    Key,
     OTHER,
-    TENANT,
     ids,
     load,
     make,
@@ -57,6 +59,7 @@ class StoreConformance(StoreLists, StoreTime, StoreRaces):
 
             missing, found = loaded.documents
             assert missing is None
+            assert found is not None
             assert found == Document("note", "1", found.version, body, expires)
             assert found.version > ABSENT
             assert clock.now() == loaded.now
@@ -220,7 +223,10 @@ class StoreConformance(StoreLists, StoreTime, StoreRaces):
         """
 
         async def story(store: Store, clock: FixedClock) -> None:
-            twice = [Check("note", "1", ABSENT), Put("note", "1", b"x", ABSENT)]
+            twice: list[Change] = [
+                Check("note", "1", ABSENT),
+                Put("note", "1", b"x", ABSENT),
+            ]
             with pytest.raises(ValueError, match="once"):
                 await store.commit(TENANT, twice)
 
@@ -323,7 +329,10 @@ class StoreConformance(StoreLists, StoreTime, StoreRaces):
         """
 
         async def story(store: Store, clock: FixedClock) -> None:
-            keys = [DocumentKey("family", "f"), Reference("user", 0, "user")]
+            keys: list[Key] = [
+                DocumentKey("family", "f"),
+                Reference("user", 0, "user"),
+            ]
             users = [Put("user", name, name.encode(), ABSENT) for name in ("u", "v")]
             await store.commit(TENANT, users)
             seen, expect = [], ABSENT
@@ -344,12 +353,13 @@ class StoreConformance(StoreLists, StoreTime, StoreRaces):
         """
 
         async def story(store: Store, clock: FixedClock) -> None:
-            for of in (1, 2, -1):
-                keys = [DocumentKey("a", "1"), Reference("b", of, "x")]
-                with pytest.raises(ValueError, match="earlier"):
-                    await store.load_many(TENANT, keys)
+            def keys(of: int) -> list[Key]:
+                return [DocumentKey("a", "1"), Reference("b", of, "x")]
 
-            keys = [DocumentKey("a", "1"), Reference("b", 0, "x")]
-            assert (None, None) == (await store.load_many(TENANT, keys)).documents
+            for of in (1, 2, -1):
+                with pytest.raises(ValueError, match="earlier"):
+                    await store.load_many(TENANT, keys(of))
+
+            assert (None, None) == (await store.load_many(TENANT, keys(0))).documents
 
         self.play(tmp_path, story)

@@ -10,9 +10,9 @@ import pytest
 
 from kagimori.storage.store import ABSENT, Document, Put, Store
 from kagimori.testing.clock import FixedClock
+from kagimori.testing.conformance.counting import TENANT
 from kagimori.testing.conformance.store_stage import (
     OTHER,
-    TENANT,
     StoreStage,
     ids,
     make,

@@ -7,49 +7,16 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable
+from itertools import chain
 from pathlib import Path
 
 import pytest
 
-from kagimori.errors import ConflictError, ContentionError, StoreError
-from kagimori.storage.store import (
-    ABSENT,
-    Decision,
-    DocumentKey,
-    Loaded,
-    Put,
-    Store,
-    transact,
-)
+from kagimori.errors import ConflictError, StoreError
+from kagimori.storage.store import ABSENT, DocumentKey, Put, Store
 from kagimori.testing.clock import FixedClock
-from kagimori.testing.conformance.store_stage import TENANT, StoreStage
-
-
-async def increment(store: Store, id_: str = "counter") -> int:
-    """
-    Add one to the number in a document, however often it takes; return the new number.
-    """
-
-    def decide(loaded: Loaded) -> Decision[int]:
-        found = loaded.documents[0]
-        number = int(found.body) + 1 if found else 1
-        version = found.version if found else ABSENT
-        put = Put("number", id_, b"%d" % number, version, {"parity": str(number % 2)})
-        return Decision(number, (put,))
-
-    while True:
-        try:
-            return await transact(store, TENANT, [DocumentKey("number", id_)], decide)
-        except ContentionError:
-            continue
-
-
-async def number(store: Store, id_: str = "counter") -> int:
-    """
-    Return the number in a document, 0 where there is none.
-    """
-    loaded = await store.load_many(TENANT, [DocumentKey("number", id_)])
-    return int(loaded.documents[0].body) if loaded.documents[0] else 0
+from kagimori.testing.conformance.counting import TENANT, increment, number
+from kagimori.testing.conformance.store_stage import StoreStage
 
 
 class StoreRaces(StoreStage):
@@ -69,7 +36,7 @@ class StoreRaces(StoreStage):
             answers = await asyncio.gather(*(task() for _ in range(64)))
 
             assert 64 * 8 == await number(store)
-            assert list(range(1, 64 * 8 + 1)) == sorted(sum(answers, []))
+            assert list(range(1, 64 * 8 + 1)) == sorted(chain.from_iterable(answers))
 
         self.play(tmp_path, story)
 

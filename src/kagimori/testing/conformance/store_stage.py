@@ -13,12 +13,22 @@ import pytest
 
 from kagimori.clock import Clock
 from kagimori.errors import ConflictError
-from kagimori.storage.store import Check, Delete, Document, DocumentKey, Put, Store
+from kagimori.storage.store import (
+    Check,
+    Delete,
+    Document,
+    DocumentKey,
+    Put,
+    Reference,
+    Store,
+)
 from kagimori.testing.clock import FixedClock
+from kagimori.testing.conformance.counting import TENANT
 
 Story = Callable[[Store, FixedClock], Awaitable[None]]
 
-TENANT = "acme"
+Key = DocumentKey | Reference
+
 OTHER = "globex"
 TICK = timedelta(microseconds=1)
 HOUR = timedelta(hours=1)
@@ -62,9 +72,7 @@ async def load(store: Store, id_: str, *, tenant: str = TENANT) -> Document | No
     return (await store.load_many(tenant, [DocumentKey("note", id_)])).documents[0]
 
 
-async def make(
-    store: Store, *puts: Put, tenant: str = TENANT
-) -> tuple[Document, ...]:
+async def make(store: Store, *puts: Put, tenant: str = TENANT) -> tuple[Document, ...]:
     """
     Write documents in one commit, and return them as the store holds them.
     """

@@ -19,9 +19,10 @@ from kagimori.storage.store import (
     Store,
 )
 from kagimori.testing.clock import FixedClock
+from kagimori.testing.conformance.counting import TENANT
 from kagimori.testing.conformance.store_stage import (
     HOUR,
-    TENANT,
+    Key,
     TICK,
     StoreStage,
     ids,
@@ -48,7 +49,10 @@ class StoreTime(StoreStage):
             brief = Put("note", "1", b"1", ABSENT, {"tag": "t", "next": "2"}, expires)
             lasting = Put("note", "2", b"2", ABSENT, {"tag": "t"})
             await make(store, brief, lasting)
-            keys = [DocumentKey("note", "1"), Reference("note", 0, "next")]
+            keys: list[Key] = [
+                DocumentKey("note", "1"),
+                Reference("note", 0, "next"),
+            ]
 
             async def seen() -> tuple[object, ...]:
                 loaded = await store.load_many(TENANT, keys)

@@ -21,8 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from kagimori.storage.store import ABSENT, DocumentKey, Put, Store
-from kagimori.testing.conformance.store_races import increment
-from kagimori.testing.conformance.store_stage import TENANT
+from kagimori.testing.conformance.counting import TENANT, increment
 
 PAIRS = 12
 """How many pairs one worker writes side by side."""
