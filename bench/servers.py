@@ -41,6 +41,7 @@ class Server:
     process: subprocess.Popen[bytes]
     host: str
     port: int
+    log: Path | None = None
 
     def url(self, path: str) -> str:
         """
@@ -129,7 +130,10 @@ def await_answer(server: Server, path: str = "/healthz", seconds: float = 60) ->
     deadline = time.monotonic() + seconds
     while True:
         if server.process.poll() is not None:
-            raise RuntimeError(f"The server ended with {server.process.returncode}.")
+            said = server.log.read_text("utf-8")[-2000:] if server.log else ""
+            raise RuntimeError(
+                f"The server ended with {server.process.returncode}.\n{said}"
+            )
         connection = http.client.HTTPConnection(server.host, server.port, timeout=5)
         with contextlib.closing(connection):
             try:
@@ -166,7 +170,8 @@ def start_ours(data: Path, port: int | None = None) -> Server:
         if not name.startswith(("KAGIMORI_", "COVERAGE_"))
     }
     data.parent.mkdir(parents=True, exist_ok=True)
-    with data.with_suffix(".log").open("ab") as log:
+    said = data.with_suffix(".log")
+    with said.open("ab") as log:
         process = subprocess.Popen(
             [
                 KAGIMORI,
@@ -176,7 +181,7 @@ def start_ours(data: Path, port: int | None = None) -> Server:
             stderr=subprocess.STDOUT,
             env=environment,
         )
-    return Server(process, "127.0.0.1", port)
+    return Server(process, "127.0.0.1", port, said)
 
 
 @contextlib.contextmanager

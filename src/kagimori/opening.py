@@ -27,7 +27,6 @@ from __future__ import annotations
 import enum
 import logging
 import os
-import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Literal
@@ -39,12 +38,26 @@ from kagimori.events import Event, EventSink, Severity
 from kagimori.keys.protection.ring import ProtectionRing
 from kagimori.keys.store import KeyStore
 from kagimori.keys.wrapping import KeyWrapper
+from kagimori.wrappers.secret_sources import (
+    from_environment,
+    from_file,
+    loose_secret_mode,
+    read_file,
+)
+
+__all__ = [
+    "has_literal_secret",
+    "loose_secret_mode",
+    "open_ring",
+    "open_store",
+    "open_wrapper",
+    "secret_files",
+]
 
 LOCATION = "KAGIMORI_RING"
 APPLICATION = "KAGIMORI_RING_APPLICATION"
 WRAPPER = "KAGIMORI_RING_WRAPPER"
 
-_MOST_SECRET = 64 * 1024
 _MOST_CERTIFICATE = 1024 * 1024
 
 
@@ -237,19 +250,6 @@ def secret_files(address: str) -> tuple[Path, ...]:
     return (path, *(_path(value, "A certificate's file") for value in named))
 
 
-def loose_secret_mode(path: Path) -> str | None:
-    """
-    Say how a file with a secret is open to others; ``None`` if it is not (K11).
-    """
-    try:
-        mode = stat.S_IMODE(path.stat().st_mode)
-    except OSError:
-        return None
-    if os.name == "nt" or not mode & 0o077:
-        return None
-    return f"{path} has mode {mode:04o}, so that others may read it"
-
-
 def _store(location: str | KeyStore | None, *, read_only: bool) -> KeyStore:
     named = location or os.environ.get(LOCATION)
     if not named:
@@ -288,9 +288,9 @@ def _application(
 def _passphrase(rest: str, sink: EventSink) -> bytes:
     kind, _, named = rest.partition(":")
     if kind == "env" and named:
-        return _from_environment(named)
+        return from_environment(named)
     if kind == "file" and named:
-        return _from_file(_path(named, "A passphrase's file"), sink)
+        return _secret_file(_path(named, "A passphrase's file"), sink)
     raise ConfigError(
         "A passphrase is named by passphrase:env:NAME or passphrase:file:/path."
     )
@@ -315,19 +315,19 @@ def _certificate(rest: str, sink: EventSink) -> KeyWrapper:
     if "password" in options:
         password = options["password"][0].encode()
     elif "password-env" in options:
-        password = _from_environment(options["password-env"][0])
+        password = from_environment(options["password-env"][0])
     elif "password-file" in options:
         named = _path(options["password-file"][0], "A password's file")
-        password = _from_file(named, sink)
-    data = _read(path, _MOST_CERTIFICATE)
+        password = _secret_file(named, sink)
+    data = read_file(path, _MOST_CERTIFICATE)
     _warn_of_mode(path, sink)
     for other in options.get("key", ()):
         key_path = _path(other, "A private key's file")
-        data = data + b"\n" + _read(key_path, _MOST_CERTIFICATE)
+        data = data + b"\n" + read_file(key_path, _MOST_CERTIFICATE)
         _warn_of_mode(key_path, sink)
     also = [
         load_identity(
-            _read(_path(name, "A certificate's file"), _MOST_CERTIFICATE), password
+            read_file(_path(name, "A certificate's file"), _MOST_CERTIFICATE), password
         )
         for name in options.get("also", ())
     ]
@@ -354,32 +354,10 @@ def _path(text: str, what: str) -> Path:
     return path
 
 
-def _from_environment(name: str) -> bytes:
-    value = os.environ.get(name)
-    if not value:
-        raise ConfigError(f"The environment variable {name} is not set or empty.")
-    return value.encode("utf-8", "surrogateescape")
-
-
-def _from_file(path: Path, sink: EventSink) -> bytes:
-    data = _read(path, _MOST_SECRET)
+def _secret_file(path: Path, sink: EventSink) -> bytes:
+    secret = from_file(path)
     _warn_of_mode(path, sink)
-    # Editors end a file with a line break, which nobody means to be part of a secret.
-    return data.removesuffix(b"\n").removesuffix(b"\r")
-
-
-def _read(path: Path, most: int) -> bytes:
-    try:
-        with path.open("rb") as file:
-            data = file.read(most + 1)
-    except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else type(error).__name__
-        raise ConfigError(
-            f"{path} cannot be read: {reason}.", hint="Check the path and its rights."
-        ) from None
-    if len(data) > most:
-        raise ConfigError(f"{path} is larger than {most} bytes.")
-    return data
+    return secret
 
 
 # --- warnings ------------------------------------------------------------------------------

@@ -80,15 +80,30 @@ def test_a_language_that_nobody_speaks_is_english():
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_an_error_without_an_entry_keeps_its_own_words(language):
+def test_an_error_keeps_its_own_words(language):
     """
-    An error that no catalogue translates is shown as it was raised.
+    What was said when the error was raised is shown in every language.
     """
     text, hint = Texts(language).error(
         KeyStateError("The lion sleeps.", hint="Wake it.")
     )
 
-    assert ("The lion sleeps.", "Wake it.") == (text, hint)
+    assert text.endswith("The lion sleeps.")
+    assert "Wake it." == hint
+
+
+def test_an_error_is_translated_by_its_code_and_parameters():
+    """
+    A catalogue's entry for a code is filled with the error's parameters.
+    """
+    error = NextKeyWaitsError(
+        "A key waits.", kid="k1", algorithm="ES256", published="p", activates="a"
+    )
+
+    text, _ = Texts("ja").error(error)
+
+    assert "k1" in text
+    assert "待機" in text
 
 
 def test_an_error_whose_parameters_do_not_fit_keeps_its_own_words():

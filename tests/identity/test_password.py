@@ -317,7 +317,9 @@ def test_a_user_shows_no_hash():
     """
     The repr of a user holds no password hash.
     """
-    user = User(id="usr_1", username="a", created=FixedClock().now(), password_hash="$argon2")
+    user = User(
+        id="usr_1", username="a", created=FixedClock().now(), password_hash="$argon2"
+    )
 
     assert "$argon2" not in repr(user)
     assert "$argon2" not in f"{user}"

@@ -314,7 +314,9 @@ def test_TOK17_the_same_jti_of_another_client_is_another(world):
         times = {"exp": later + 60, "iat": later, "jti": "shared"}
         await world.client(
             "second",
-            method=(await CLIENTS.get(world.memory, "default", "signer")).value.auth_method,
+            method=(
+                await CLIENTS.get(world.memory, "default", "signer")
+            ).value.auth_method,
             jwks={"keys": [OTHER_KEY.public().to_dict()]},
             grants=("client_credentials",),
             resources=("api",),

@@ -73,7 +73,9 @@ def other_methods(world):
         "wrong secret": world.request(GRANT, basic("machine", "wrong")),
         "empty secret": world.request(GRANT, basic("machine", "")),
         "no client id": world.request(GRANT, basic("", secret["machine"])),
-        "another client's secret": world.request(GRANT, basic("machine", secret["web"])),
+        "another client's secret": world.request(
+            GRANT, basic("machine", secret["web"])
+        ),
         "endless client id": world.request({**GRANT, "client_id": "x" * 50_000}),
     }
 
@@ -184,14 +186,18 @@ def test_TOK8_a_client_id_beside_the_credentials_must_agree(started, named, erro
 
 
 @pytest.mark.parametrize("id_", ["a:b", "a+b", "a%b", "a b", "é鍵", AWKWARD])
-@pytest.mark.parametrize("secret", ["s:t-" * 8, "s+t-" * 8, "s%41t-" * 8, "s t-" * 8, "é鍵-" * 8])
+@pytest.mark.parametrize(
+    "secret", ["s:t-" * 8, "s+t-" * 8, "s%41t-" * 8, "s t-" * 8, "é鍵-" * 8]
+)
 def test_TOK7_basic_is_form_urlencoded_before_base64(started, id_, secret):
     """
     Ids and secrets of any characters pass when they are encoded as RFC 6749 wants.
     """
 
     async def story():
-        client = await started.client(id_, grants=("client_credentials",), resources=("api",))
+        client = await started.client(
+            id_, grants=("client_credentials",), resources=("api",)
+        )
         stored = await choose_secret(
             started.pool, secret, started.now, allow_known_secrets=True
         )
@@ -211,7 +217,9 @@ def test_TOK7_percent_encoded_is_the_same_as_plus_encoded(started):
     """
 
     async def story():
-        client = await started.client("a b", grants=("client_credentials",), resources=("api",))
+        client = await started.client(
+            "a b", grants=("client_credentials",), resources=("api",)
+        )
         pair = f"{quote('a b')}:{quote(started.secrets['a b'])}"
         header = "bAsIc " + base64.b64encode(pair.encode()).decode()
         answer = await started.services.token.token(started.request(GRANT, header))

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from kagimori.errors import OAuthError, SigningUnavailableError
-from kagimori.identity.user import USER_ID_PREFIX, USERS
+from kagimori.identity.user import USER_ID_PREFIX
 from kagimori.oauth.client import (
     CLIENTS,
     AfterExpiry,
@@ -463,9 +463,7 @@ def test_the_tokens_verify_offline(world):
 
     async def story():
         await world.start()
-        return await world.token("machine"), await world.token(
-            "machine", resource=MAIL
-        )
+        return await world.token("machine"), await world.token("machine", resource=MAIL)
 
     for answer, audience in zip(asyncio.run(story()), (API, MAIL), strict=True):
         verifier = TokenVerifier.from_keys(
@@ -581,10 +579,7 @@ def test_a_user_removed_between_two_refreshes_ends_the_family(world):
     async def story():
         await world.start()
         first = await world.family()
-        found = await USERS.get(world.memory, "default", world.user.id)
-        await world.memory.commit(
-            "default", [USERS.delete(world.user.id, found.version)]
-        )
+        await world.remove_user()
         return await refused(world.refresh("web", first.refresh_token))
 
     assert "invalid_grant" == asyncio.run(story()).error

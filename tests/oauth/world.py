@@ -21,7 +21,13 @@ from kagimori.crypto.jwk import Jwk
 from kagimori.errors import ProtectionError
 from kagimori.identity.hashing import HashPool
 from kagimori.identity.password import hash_password
-from kagimori.identity.user import USERS, creation, new_user
+from kagimori.identity.user import (
+    USERNAMES,
+    USERS,
+    creation,
+    new_user,
+    username_key,
+)
 from kagimori.keys.birth import NewRings
 from kagimori.keys.tenant_rings import TenantRings
 from kagimori.oauth.assembly import assemble
@@ -37,7 +43,7 @@ from kagimori.oauth.requests import EndpointRequest, TenantContext
 from kagimori.oauth.resource import RESOURCES, Resource
 from kagimori.oauth.secrets import generate_secret
 from kagimori.oauth.tenant import TENANTS, Tenant
-from kagimori.storage.store import ABSENT
+from kagimori.storage.store import ABSENT, Delete
 from kagimori.testing.clock import FixedClock
 from kagimori.testing.memory_store import MemoryStore
 from kagimori.testing.spy_store import SpyStore
@@ -143,7 +149,9 @@ class World:
         await self.put(TENANTS, "default", Tenant(id="default", created=self.now))
         await self.rings.start(["default"])
         for resource in (
-            Resource(id="api", identifier=API, created=self.now, scopes=("read", "write")),
+            Resource(
+                id="api", identifier=API, created=self.now, scopes=("read", "write")
+            ),
             Resource(
                 id="mail",
                 identifier=MAIL,
@@ -226,9 +234,7 @@ class World:
 
     async def change(self, collection, id_, **fields):
         found = await collection.get(self.memory, "default", id_)
-        await self.put(
-            collection, id_, msgspec.structs.replace(found.value, **fields)
-        )
+        await self.put(collection, id_, msgspec.structs.replace(found.value, **fields))
 
     async def add_user(self, username):
         hashed = _hashes.get(username)
@@ -240,6 +246,16 @@ class World:
 
     async def change_user(self, **fields):
         await self.change(USERS, self.user.id, **fields)
+
+    async def remove_user(self):
+        name = username_key(self.user.username)
+        found = await self.memory.load_many(
+            "default", [USERS.key(self.user.id), USERNAMES.key(name)]
+        )
+        await self.memory.commit(
+            "default",
+            [Delete(each.kind, each.id, each.version) for each in found.documents],
+        )
 
     # --- asking ----------------------------------------------------------------------------
 
@@ -258,7 +274,10 @@ class World:
         if client == "spa":
             return self.request({"client_id": "spa", **form})
         if client == "poster":
-            credentials = {"client_id": "poster", "client_secret": self.secrets["poster"]}
+            credentials = {
+                "client_id": "poster",
+                "client_secret": self.secrets["poster"],
+            }
             return self.request({**credentials, **form})
         if client == "signer":
             return self.request({**self.asserted(), **form})
@@ -291,7 +310,9 @@ class World:
         return json.loads(msgspec.json.encode(answer))
 
     async def revoke(self, client, text, **form):
-        await self.services.revocation.revoke(self.shown(client, {"token": text, **form}))
+        await self.services.revocation.revoke(
+            self.shown(client, {"token": text, **form})
+        )
 
     def assertion(self, *, key=None, header=None, **changed):
         claims = {

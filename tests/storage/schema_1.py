@@ -78,4 +78,4 @@ if __name__ == "__main__":
     for _ in range(int(sys.argv[3])):
         reached = increment(database, sys.argv[2])
     database.close()
-    print(reached)
+    sys.stdout.write(f"{reached}\n")

@@ -1,6 +1,7 @@
 """
-Faults of the disk, the file and its neighbours: each a clear text that says what to do, none a
-traceback, and nothing half-written (K8).
+Faults of the disk, the file and its neighbours (K8).
+
+Each is a clear text that says what to do, none a traceback, and nothing is half-written.
 """
 
 from __future__ import annotations
@@ -129,8 +130,7 @@ def test_K8_a_full_disk_loses_nothing_and_passes(tmp_path: Path, disk: str):
 
 def test_K8_a_full_database_fails_whole_and_goes_on(tmp_path: Path):
     """
-    SQLite's own limit reached: every commit that shared the transaction fails whole, and once
-    there is room the same commits succeed.
+    All commits that shared a transaction fail whole, and succeed once there is room.
     """
 
     async def story(store: SqliteStore) -> None:
@@ -170,7 +170,7 @@ def test_K8_no_room_for_an_empty_database(tmp_path: Path, disk: str):
 
 
 @pytest.mark.parametrize(
-    "file_mode, folder_mode, refused",
+    ("file_mode", "folder_mode", "refused"),
     [
         (0o600, 0o700, False),
         (0o400, 0o700, True),
@@ -213,7 +213,7 @@ def test_a_read_only_folder_takes_no_new_database(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    "path, create, text",
+    ("path", "create", "text"),
     [
         ("missing/kagimori.db", True, "cannot be opened"),
         ("missing.db", False, "cannot be opened"),
@@ -260,15 +260,19 @@ def test_every_file_is_for_the_owner_alone(tmp_path: Path):
     async def story(store: SqliteStore) -> None:
         await put(store, "1")
         await store.count(TENANT, "note")
-        modes = {p.name: stat.S_IMODE(p.stat().st_mode) for p in tmp_path.iterdir()}
-        assert {NAME: 0o600, f"{NAME}-wal": 0o600, f"{NAME}-shm": 0o600} == modes
+        modes.update(
+            (entry.name, stat.S_IMODE(entry.stat().st_mode))
+            for entry in os.scandir(tmp_path)
+        )
 
+    modes: dict[str, int] = {}
     before = os.umask(0)
     try:
         play(tmp_path, story)
     finally:
         os.umask(before)
 
+    assert {NAME: 0o600, f"{NAME}-wal": 0o600, f"{NAME}-shm": 0o600} == modes
     assert [NAME] == [path.name for path in tmp_path.iterdir()]
 
 
@@ -314,8 +318,7 @@ def test_a_truncated_database_is_refused(tmp_path: Path, keep: int):
 
 def test_flipped_bytes_never_surface_as_anything_else(tmp_path: Path):
     """
-    Whatever bytes are flipped, every call answers or raises one of our errors; the sound
-    twin answers all.
+    Whatever bytes are flipped, a call answers or raises our error; the sound twin answers.
     """
     fill(tmp_path, 60)
     sound = (tmp_path / NAME).read_bytes()
@@ -354,8 +357,9 @@ def test_flipped_bytes_never_surface_as_anything_else(tmp_path: Path):
 
 def test_a_lock_held_by_another_program_passes(tmp_path: Path):
     """
-    A commit waits for a lock as long as it was told, then fails as passing; reads go on, and
-    once the lock is gone commits do too.
+    A commit waits for a lock for a while, then fails as passing; reads go on.
+
+    Once the lock is gone, commits do too.
     """
 
     async def story(store: SqliteStore) -> None:
@@ -398,8 +402,9 @@ def test_a_lock_held_at_the_first_start_passes(tmp_path: Path):
 @pytest.mark.parametrize("replace", [False, True])
 def test_a_removed_file_takes_no_more_commits(tmp_path: Path, gone: str, replace: bool):
     """
-    A commit into a file that was removed or replaced would be acknowledged and lost: it is
-    refused, and so is the poll, by which readers hear of it.
+    A commit into a removed or replaced file, which would be lost, is refused.
+
+    So is the poll, by which readers hear of it.
     """
 
     async def story(store: SqliteStore) -> None:

@@ -124,8 +124,9 @@ def test_an_old_database_is_brought_forward_with_its_documents(tmp_path: Path):
 
 def test_the_previous_schema_works_beside_the_new_one(tmp_path: Path):
     """
-    A program of schema 1 is at work while a new one migrates, and both go on writing, to the
-    same documents and to others, and lose nothing.
+    A program of schema 1 is at work while a new one migrates, and neither loses anything.
+
+    Both go on writing, to the same documents and to others.
     """
     path = tmp_path / NAME
     Database(path, migrations=shipped()[:1]).open(create=True)
@@ -142,7 +143,8 @@ def test_the_previous_schema_works_beside_the_new_one(tmp_path: Path):
         ]
         # At work: it has committed with the schema it knows.
         watch = schema_1.connect(str(path))
-        while not watch.execute("SELECT revision FROM state").fetchone()[0]:
+        query = "SELECT revision FROM state"
+        while not watch.execute(query).fetchone()[0]:  # noqa: ASYNC110 - a process
             await asyncio.sleep(0.001)
         watch.close()
         store = SqliteStore.open(path, clock=SystemClock())
@@ -164,8 +166,7 @@ def test_the_previous_schema_works_beside_the_new_one(tmp_path: Path):
 
 def test_a_newer_database_is_refused_only_if_it_says_so(tmp_path: Path):
     """
-    A schema above ours is used while its oldest reader is not above ours; then it is refused
-    with what to do, and left as it is.
+    A schema above ours is used unless its oldest reader is above ours: then it is refused.
     """
     path = tmp_path / NAME
     Database(path).open(create=True)
@@ -205,7 +206,7 @@ def test_a_migration_that_fails_leaves_the_database_as_it_was(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    "text, message",
+    ("text", "message"),
     [
         ("CREATE TABLE a (b);", "oldest reader"),
         ("-- oldest-reader: 1\nCREATE TABLE a (b)", "middle of a statement"),

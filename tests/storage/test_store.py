@@ -118,8 +118,7 @@ def test_a_decision_is_one_read_and_one_write():
 @pytest.mark.parametrize("times", range(ATTEMPTS))
 def test_the_loser_of_a_race_decides_again_on_what_it_reads_then(times: int):
     """
-    Beaten up to four times, the rule runs again on the new document and its answer is the
-    last one's (B5, case 10).
+    Beaten up to four times, the rule runs again on the new document (B5, case 10).
     """
     store = MeddledStore(times)
     seen: list[bytes | None] = []
@@ -254,8 +253,7 @@ def test_a_body_that_does_not_fit_is_an_error_without_its_content():
 
 def test_an_update_makes_changes_and_leaves_alone():
     """
-    A rule makes a value where none is, changes one, and writes nothing where it returns
-    ``None`` or the value it was given.
+    A rule makes a value or changes one; returning ``None`` or the old one writes nothing.
     """
     store = spied()
 

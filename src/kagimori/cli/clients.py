@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,7 @@ def _read_secret(from_stdin: bool) -> str | None:  # noqa: FBT001 - a flag's val
     # A secret is never an argument: arguments stand in the process list and in histories (K9).
     if not from_stdin:
         return None
-    text = click.get_text_stream("stdin").readline().rstrip("\n")
+    text = sys.stdin.readline().rstrip("\n")
     if not text:
         raise click.UsageError("--secret-stdin")
     return text

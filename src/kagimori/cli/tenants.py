@@ -9,6 +9,7 @@ import click
 from kagimori.cli.command import Command, confirm, group, option, session
 from kagimori.cli.running import cause, installed
 from kagimori.cli.times import stamp
+from kagimori.oauth.tenant import Tenant
 
 command = group("tenants")
 
@@ -33,7 +34,7 @@ def create(
             )
         )
     if output.as_json:
-        output.json(made)
+        output.json(_view(made))
         return
     output.say("tenants.created", tenant=made.id)
     output.say("tenants.keys_hint", tenant=made.id)
@@ -49,7 +50,7 @@ def list_(context: click.Context) -> None:
     with installed(context) as installation:
         found = installation.run(installation.tenants.list())
     if output.as_json:
-        output.json(found)
+        output.json([_view(tenant) for tenant in found])
         return
     texts = output.texts
     output.table(
@@ -120,6 +121,16 @@ def delete(
             )
         )
     _said(context, "tenants.deleted", tenant)
+
+
+def _view(tenant: Tenant) -> dict[str, object]:
+    return {
+        "id": tenant.id,
+        "name": tenant.name,
+        "host": tenant.host,
+        "created": tenant.created,
+        "disabled": tenant.disabled,
+    }
 
 
 def _said(context: click.Context, key: str, tenant: str) -> None:

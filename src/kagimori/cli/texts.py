@@ -51,17 +51,19 @@ class Texts:
         """
         return (
             self._of_error(f"error.{error.code}", error.params, error.text),
-            self._of_error(f"hint.{error.code}", error.params, error.hint),
+            self._of_error(f"hint.{error.code}", error.params, error.hint)
+            if error.hint
+            else "",
         )
 
     def _of_error(self, key: str, params: Mapping[str, str], plain: str) -> str:
         # English texts of errors stand where they are raised; catalogues of other languages
-        # translate those whose parameters fit.
+        # translate those whose parameters fit. `said` is the English text itself.
         template = self._entries.get(key)
         if template is None:
             return plain
         try:
-            return template.format_map(params)
+            return template.format_map({"said": plain, **params})
         except (KeyError, IndexError):
             return plain
 

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 
 from kagimori.cli.command import Command, confirm, group, option, session
@@ -52,7 +54,7 @@ def _token_of(argument: str | None) -> str:
     # Preferably from standard input: arguments stand in the process list (K9).
     if argument not in (None, "-"):
         return str(argument).strip()
-    text = click.get_text_stream("stdin").readline().strip()
+    text = sys.stdin.readline().strip()
     if not text:
         raise ConfigError("No token was given.", hint="Pipe it in, or name it.")
     return text

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 
 from kagimori.cli.command import Command, confirm, group, option, session
@@ -17,11 +19,11 @@ command = group("users")
 def _read_password(context: click.Context, *, from_stdin: bool) -> str | None:
     # Never an argument: arguments stand in the process list and in histories (K9).
     if from_stdin:
-        text = click.get_text_stream("stdin").readline().rstrip("\n")
+        text = sys.stdin.readline().rstrip("\n")
         if not text:
             raise click.UsageError("--password-stdin")
         return text
-    if click.get_text_stream("stdin").isatty():
+    if sys.stdin.isatty():
         question = session(context).texts("users.password")
         typed: str = click.prompt(
             question, hide_input=True, confirmation_prompt=True, err=True, default=""

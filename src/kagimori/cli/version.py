@@ -10,6 +10,7 @@ from importlib import metadata
 
 import click
 
+import kagimori
 from kagimori.cli.command import Command, session
 
 
@@ -18,7 +19,7 @@ from kagimori.cli.command import Command, session
 def command(context: click.Context) -> None:
     output = session(context).output
     found = {
-        "kagimori": metadata.version("kagimori"),
+        "kagimori": kagimori.__version__,
         "python": platform.python_version(),
         "cryptography": metadata.version("cryptography"),
         "sqlite": sqlite3.sqlite_version,

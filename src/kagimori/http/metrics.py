@@ -222,11 +222,14 @@ class Metrics(Collector):
         return Figures(self._counts, self._seconds, self.ready, alive)
 
     def _others(self) -> list[Figures]:
-        found = []
-        for path in self._folder.glob("*.json") if self._folder else ():
-            if path.stem != str(os.getpid()):
-                found.append(msgspec.json.decode(path.read_bytes(), type=Figures))
-        return found
+        if self._folder is None:
+            return []
+        own = str(os.getpid())
+        return [
+            msgspec.json.decode(path.read_bytes(), type=Figures)
+            for path in self._folder.glob("*.json")
+            if path.stem != own
+        ]
 
 
 def mark_dead(folder: str, pid: int) -> None:

@@ -158,14 +158,20 @@ def records_of(
     """
     ring = change.ring
 
-    def record(action: str, key: KeyDocument) -> RingRecord:
+    def record(action: str, kid: str, told: Mapping[str, str]) -> RingRecord:
         return RingRecord(
-            action, ring.use, key.id, before, ring.generation, cause, details(key)
+            action, ring.use, kid, before, ring.generation, cause, told
         )
 
+    key = change.key
     return (
-        record(_ACTIONS[change.verb], change.key),
-        *(record("key.linked", key) for key in change.predecessors),
+        record(_ACTIONS[change.verb], key.id, details(key)),
+        *(record("key.linked", old.id, details(old)) for old in change.predecessors),
+        *(
+            record("key.dropped", kid, {})
+            for kid in change.destroyed
+            if kid != key.id and ring.get(kid) is None
+        ),
     )
 
 

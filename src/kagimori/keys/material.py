@@ -119,22 +119,30 @@ def make_key(
         RingUnreadableError: what was protected does not read back.
     """
     born = KeyTimeline(created=now, published=now, activates=now)
-    if use is KeyUse.COOKIE:
-        kid, public, secret = random_id(), None, random_bytes(COOKIE_BYTES)
-        algorithm = COOKIE_ALGORITHM
-    else:
-        jwk = Jwk.generate(algorithm, bits=bits)
-        kid, public = jwk.thumbprint(), jwk.to_dict()
-        secret = msgspec.json.encode(jwk.to_dict(private=True))
+    while True:
+        kid, public, secret = (
+            (random_id(), None, random_bytes(COOKIE_BYTES))
+            if use is KeyUse.COOKIE
+            else _signing_key(algorithm, bits)
+        )
+        # One id in 64 would look like an option on a command line.
+        if not kid.startswith("-"):
+            break
     private, under = seal(root, tenant, use, kid, secret)
     return KeyDocument(
         id=kid,
-        algorithm=algorithm,
+        algorithm=COOKIE_ALGORITHM if use is KeyUse.COOKIE else algorithm,
         timeline=born,
         jwk=public,
         private=private,
         under=under,
     )
+
+
+def _signing_key(algorithm: str, bits: int) -> tuple[str, dict[str, str], bytes]:
+    jwk = Jwk.generate(algorithm, bits=bits)
+    secret = msgspec.json.encode(jwk.to_dict(private=True))
+    return jwk.thumbprint(), jwk.to_dict(), secret
 
 
 def seal(

@@ -18,6 +18,7 @@ from datetime import datetime
 
 from kagimori.errors import (
     ConflictError,
+    KagimoriError,
     SigningUnavailableError,
     StoreError,
     UnsupportedAlgorithmError,
@@ -122,11 +123,20 @@ async def _reserve(
 ) -> SigningKey:
     for _ in range(ATTEMPTS):
         loaded = await holdings.store.load_many(held.tenant, [*RING_KEYS, _LEDGER_KEY])
-        if loaded.documents[0] is None:
+        ring = loaded.documents[0]
+        if ring is None:
             await holdings.load(held.tenant)
             raise no_ring(held.tenant)
         await holdings.take(held, loaded.documents[:2])
         live = held.keys.signing
+        if live.version != ring.version:
+            error = held.manager.error
+            raise SigningUnavailableError(
+                f"The signing ring of the tenant {held.tenant} has changed and cannot be "
+                "read, so nothing more is signed.",
+                hint="`kagimori doctor` says why.",
+                detail=str(error) if isinstance(error, KagimoriError) else "",
+            )
         key = signing_key_at(held, algorithm, loaded.now)
         ledger = LEDGERS.maybe(loaded.documents[2])
         value = ledger.value if ledger else LedgerDocument(since=loaded.now)

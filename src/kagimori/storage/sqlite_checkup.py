@@ -6,10 +6,12 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
-from kagimori.errors import StoreError
+from kagimori.storage import sqlite_faults
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,33 +34,25 @@ class Checkup:
 
 def check_up(path: Path) -> Checkup:
     """
-    Examine a database file.
+    Examine a database file. Reads all of it: a second or more for each gigabyte.
 
     Raises:
         StoreError: it cannot be opened or read at all.
     """
+    url = f"file:{quote(str(path.absolute()))}?mode=ro"
     try:
-        connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5)
-    except sqlite3.Error as exc:
-        raise _unreadable(path, exc) from None
-    try:
-        mode = str(connection.execute("PRAGMA journal_mode").fetchone()[0])
-        found = str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
-    except sqlite3.Error as exc:
-        raise _unreadable(path, exc) from None
-    finally:
-        connection.close()
+        with closing(sqlite3.connect(url, uri=True, timeout=5)) as connection:
+            mode = str(connection.execute("PRAGMA journal_mode").fetchone()[0])
+            found = str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
+        size = path.stat().st_size
+        free = shutil.disk_usage(path.parent).free
+    except sqlite_faults.FAULTS as exc:
+        raise sqlite_faults.fault(exc, str(path)) from None
+    except OSError as exc:
+        raise sqlite_faults.os_fault(exc, str(path)) from None
     return Checkup(
         journal_mode=mode,
         damage="" if found == "ok" else found.splitlines()[0],
-        free_bytes=shutil.disk_usage(path.parent).free,
-        size_bytes=path.stat().st_size,
-    )
-
-
-def _unreadable(path: Path, exc: sqlite3.Error) -> StoreError:
-    return StoreError(
-        f"The database {path} cannot be read: {exc}.",
-        hint="Restore it from a backup.",
-        path=str(path),
+        free_bytes=free,
+        size_bytes=size,
     )

@@ -85,7 +85,7 @@ def fault(error: Exception, path: str) -> StoreError:
     family = "_".join(name.split("_")[:2])
     if family == "SQLITE_IOERR" and _no_space(path):
         family = "SQLITE_FULL"
-    if family == "SQLITE_CANTOPEN" and not is_writable(path):
+    if family == "SQLITE_CANTOPEN" and Path(path).exists() and not is_writable(path):
         family = "SQLITE_READONLY"
     # Our statements are fixed, so what they name is missing from this file.
     if family == "SQLITE_ERROR" and str(error).startswith("no such"):

@@ -23,6 +23,13 @@ TIME_FLOOR = 5_000_000
 Row = tuple[Any, ...]
 """A row as sqlite3 gives it; STRICT tables hold what they declare."""
 
+# Steps from tenant to tenant in the primary key instead of reading all of it.
+_TENANTS = (
+    "WITH RECURSIVE w(tenant) AS (SELECT min(tenant) FROM document UNION ALL"
+    " SELECT (SELECT min(tenant) FROM document WHERE tenant > w.tenant)"
+    " FROM w WHERE w.tenant IS NOT NULL)"
+)
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -91,7 +98,8 @@ def _load(shape: tuple[int, ...]) -> str:
             f" LEFT JOIN document {d} ON {d}.tenant = ?1 AND {d}.kind = ?{kind}"
             f" AND {d}.id = {wanted} AND {_live(d)}"
         )
-    return f"SELECT {', '.join(columns)} FROM state s{''.join(joins)}"
+    # Positions only; what a caller names is a parameter.
+    return f"SELECT {', '.join(columns)} FROM state s{''.join(joins)}"  # noqa: S608
 
 
 # --- by page -------------------------------------------------------------------------------
@@ -147,18 +155,16 @@ def _page(*, all_tenants: bool, indexed: bool, continued: bool) -> str:
     columns = "d.kind, d.id, d.version, d.body, d.expires"
     if not all_tenants:
         return (
-            f"SELECT {columns} FROM document d WHERE d.rowid IN ({page_of_one})"
-            " ORDER BY d.id"
+            f"SELECT {columns} FROM document d"  # noqa: S608 - of constants
+            f" WHERE d.rowid IN ({page_of_one}) ORDER BY d.id"
         )
-    return (
-        # Steps from tenant to tenant in the primary key instead of reading all of it.
-        "WITH RECURSIVE w(tenant) AS (SELECT min(tenant) FROM document UNION ALL"
-        " SELECT (SELECT min(tenant) FROM document WHERE tenant > w.tenant)"
-        " FROM w WHERE w.tenant IS NOT NULL)"
-        " SELECT kind, id, version, body, expires FROM ("
-        f"SELECT {columns}, d.tenant, rank() OVER (ORDER BY d.id) AS place"
+    placed = (
+        f"SELECT {columns}, d.tenant, rank() OVER (ORDER BY d.id) AS place"  # noqa: S608
         f" FROM w CROSS JOIN document d WHERE d.rowid IN ({page_of_one})"
-        ") WHERE place <= :limit ORDER BY id, tenant"
+    )
+    return (
+        f"{_TENANTS} SELECT kind, id, version, body, expires FROM ({placed})"  # noqa: S608
+        " WHERE place <= :limit ORDER BY id, tenant"
     )
 
 

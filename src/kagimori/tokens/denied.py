@@ -82,16 +82,6 @@ async def deny_token(store: Store, tenant: str, jti: str, expires: datetime) -> 
 
 def denial_keys(*, jti: str, family_id: str | None = None) -> list[DocumentKey]:
     """
-    Name the entries that would deny an access token, for a read that asks for more besides.
-    """
-    keys = [DENIED.key(_token_id(jti))]
-    if family_id is not None:
-        keys.append(DENIED.key(_family_id(family_id)))
-    return keys
-
-
-def denial_keys(*, jti: str, family_id: str | None = None) -> list[DocumentKey]:
-    """
     Name the entries that would deny an access token: any that is there does.
     """
     keys = [DENIED.key(_token_id(jti))]

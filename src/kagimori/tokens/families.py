@@ -107,11 +107,11 @@ class RefreshFamilies:
         self._store = store
         self._tag_keys = TagKeyring(protector)
         self._raise_epoch = raise_epoch
-        self._events = events or NullSink()
+        self._events = NullSink() if events is None else events
         self.revocation = FamilyRevocation(
             store, self._tag_keys, raise_epoch, self._events
         )
-        self._replays = replays or ReplayCounts()
+        self._replays = ReplayCounts() if replays is None else replays
 
     # --- redeeming -------------------------------------------------------------------------
 

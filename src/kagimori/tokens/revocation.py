@@ -68,7 +68,7 @@ class FamilyRevocation:
         self._store = store
         self._tag_keys = tag_keys
         self._raise_epoch = raise_epoch
-        self._events = events or NullSink()
+        self._events = NullSink() if events is None else events
 
     async def revoke_token(self, tenant: str, text: str, *, client: str) -> bool:
         """

@@ -36,8 +36,7 @@ class SharedStoreConformance(StoreConformance):
 
     def test_what_was_committed_outlives_the_store(self, tmp_path: Path) -> None:
         """
-        Closed and opened again, a store holds the same documents, versions, indexes, counter
-        and time floor.
+        Opened again, a store holds the same documents, versions, counter and time floor.
         """
 
         async def first(store: Store, clock: FixedClock) -> None:
@@ -125,8 +124,9 @@ class SharedStoreConformance(StoreConformance):
 
     def test_a_kill_loses_nothing_and_leaves_nothing_half(self, tmp_path: Path) -> None:
         """
-        Processes die by ``kill -9`` in the middle of commits: all that was acknowledged is
-        there, both documents of every commit or none of them (K8).
+        All that was acknowledged survives ``kill -9``, and no commit is there by half (K8).
+
+        Two processes at a time die in the middle of commits of two documents each.
         """
         acknowledged: dict[str, int] = {}
         killed = 0

@@ -29,8 +29,8 @@ from kagimori.testing.conformance.store_lists import StoreLists
 from kagimori.testing.conformance.store_races import StoreRaces
 from kagimori.testing.conformance.store_stage import (
     HOUR,
-    Key,
     OTHER,
+    Key,
     ids,
     load,
     make,
@@ -133,8 +133,7 @@ class StoreConformance(StoreLists, StoreTime, StoreRaces):
 
     def test_a_put_that_expects_none_makes_only_the_first(self, tmp_path: Path) -> None:
         """
-        Where a document is, one that expects none conflicts; where none is, one that expects
-        a version does.
+        Expecting none where one is, or a version where none is, conflicts.
         """
 
         async def story(store: Store, clock: FixedClock) -> None:
@@ -170,8 +169,7 @@ class StoreConformance(StoreLists, StoreTime, StoreRaces):
 
     def test_a_check_guards_a_commit(self, tmp_path: Path) -> None:
         """
-        A commit goes through while what it checks is unchanged, and not after; a check alone
-        changes nothing.
+        A commit goes through while what it checks is unchanged, and not after.
         """
 
         async def story(store: Store, clock: FixedClock) -> None:
@@ -289,8 +287,7 @@ class StoreConformance(StoreLists, StoreTime, StoreRaces):
 
     def test_references_are_followed_in_one_read(self, tmp_path: Path) -> None:
         """
-        A family brings its user and, through a chain, that user's client; a reference that
-        leads nowhere brings nothing.
+        A family brings its user and, through it, a client; a loose end brings nothing.
         """
 
         async def story(store: Store, clock: FixedClock) -> None:

@@ -114,8 +114,7 @@ class StoreLists(StoreStage):
 
     def test_a_put_replaces_all_index_fields(self, tmp_path: Path) -> None:
         """
-        A field with a new value is found there only, one left out nowhere, and one that
-        stays is found still.
+        A new value is found there only, a field left out nowhere, one that stays still.
         """
 
         async def story(store: Store, clock: FixedClock) -> None:
@@ -159,8 +158,7 @@ class StoreLists(StoreStage):
         self, tmp_path: Path, index: tuple[str, str] | None
     ) -> None:
         """
-        Through all tenants no document is lost between two pages, though the next page
-        begins after an id that several of them have.
+        Nothing is lost between two pages, though several tenants have the id they part at.
         """
 
         async def story(store: Store, clock: FixedClock) -> None:

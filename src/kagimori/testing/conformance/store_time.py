@@ -22,8 +22,8 @@ from kagimori.testing.clock import FixedClock
 from kagimori.testing.conformance.counting import TENANT
 from kagimori.testing.conformance.store_stage import (
     HOUR,
-    Key,
     TICK,
+    Key,
     StoreStage,
     ids,
     load,
@@ -142,8 +142,7 @@ class StoreTime(StoreStage):
         self, tmp_path: Path
     ) -> None:
         """
-        A purge deletes at most as many as it is told, never a live document, and says how
-        many, until none is left.
+        A purge deletes as many as it is told at most, says how many, and spares the living.
         """
 
         async def story(store: Store, clock: FixedClock) -> None:
@@ -169,8 +168,9 @@ class StoreTime(StoreStage):
 
     def test_the_stores_time_hardly_goes_back(self, tmp_path: Path) -> None:
         """
-        Clock set back: the store's time is never earlier than its last commit minus 5 s
-        (DESIGN decision 11), in reads, commits and expiry; then it goes on with the clock.
+        Clock set back: the time is never earlier than the last commit minus 5 s (decision 11).
+
+        So in reads, in commits and for expiry; then it goes on with the clock.
         """
 
         async def story(store: Store, clock: FixedClock) -> None:
@@ -201,8 +201,7 @@ class StoreTime(StoreStage):
         self, tmp_path: Path
     ) -> None:
         """
-        A commit that announces moves the counter; quiet ones, checks, conflicts and purges
-        do not.
+        A commit that announces moves the counter; quiet ones, conflicts and purges do not.
         """
 
         async def story(store: Store, clock: FixedClock) -> None:
