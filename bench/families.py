@@ -56,7 +56,7 @@ async def _sign_in(
     client = await CLIENTS.get(installation.store, TENANT, CLIENT)
     if client is None:
         raise RuntimeError("The demo world's client is not there.")
-    family = await installation.services.families.open_family(
+    family = await installation.oauth.families.open_family(
         TENANT,
         client=CLIENT,
         user=user.id,

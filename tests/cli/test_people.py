@@ -287,7 +287,7 @@ def test_doctor_finds_a_damaged_audit_trail(shop):
     import sqlite3
 
     with sqlite3.connect(shop.data / "kagimori.db") as database:
-        database.execute("DELETE FROM documents WHERE kind='audit' AND id LIKE '%2'")
+        database.execute("DELETE FROM document WHERE kind='audit' AND id LIKE '%2'")
     database.close()
 
     result = shop("doctor")

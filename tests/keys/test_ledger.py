@@ -9,6 +9,7 @@ from datetime import timedelta
 import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
+
 from kagimori.clock import from_seconds
 from kagimori.keys.ledger import (
     MAX_MINUTES,
@@ -19,7 +20,6 @@ from kagimori.keys.ledger import (
     minute_end,
 )
 from kagimori.keys.ring import LiveTokens
-
 from tests.keys.stories import DAY, HOUR, MINUTE, T0, TICK, key
 
 TOLERANCE = timedelta(seconds=30)

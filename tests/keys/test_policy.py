@@ -8,9 +8,9 @@ from datetime import timedelta
 
 import msgspec
 import pytest
+
 from kagimori.errors import ConfigError
 from kagimori.keys.policy import RotationPolicy
-
 from tests.keys.stories import COOKIE, DAY, HOUR, MINUTE, POLICY, T0, TICK
 
 
@@ -46,7 +46,7 @@ def test_the_defaults_are_those_of_the_design():
 
 
 @pytest.mark.parametrize(
-    "fields,said",
+    ("fields", "said"),
     [
         ({"propagation": HOUR}, "shorter than the 3930 s that verifiers need"),
         ({"propagation": timedelta()}, "before anybody can have seen it"),

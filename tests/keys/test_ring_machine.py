@@ -12,13 +12,13 @@ from datetime import timedelta
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
 from kagimori.errors import KagimoriError
 from kagimori.keys.ledger import LedgerDocument, last_expiries, live_tokens, minute_end
 from kagimori.keys.policy import RotationPolicy
 from kagimori.keys.ring import KeyRing, LiveTokens
 from kagimori.keys.schedule import successor_activates, wanting_successor
 from kagimori.keys.timeline import KeyState, KeyUse
-
 from tests.keys.stories import COOKIE, DAY, HOUR, MINUTE, POLICY, T0, TICK, key
 
 ALGORITHMS = st.sampled_from(["ES256", "RS256", "PS256"])
@@ -69,8 +69,7 @@ class Signing(RuleBasedStateMachine):
         """
         try:
             change = getattr(self.ring, verb)(*args, now=self.now, **how)
-        except KagimoriError as refused:
-            assert refused.text
+        except KagimoriError:
             return None
         self.ring = change.ring
         return change

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import msgspec
 import pytest
+
 from kagimori.keys.schedule import (
     jwks_max_age,
     next_publication,
@@ -13,7 +14,6 @@ from kagimori.keys.schedule import (
     successor_activates,
     wanting_successor,
 )
-
 from tests.keys.stories import DAY, HOUR, MINUTE, POLICY, T0, TICK, key, ring
 
 OFF = msgspec.structs.replace(POLICY, scheduled=False)
@@ -79,7 +79,7 @@ def test_past_due_without_a_successor_is_told():
 
 
 @pytest.mark.parametrize(
-    "now,age",
+    ("now", "age"),
     [
         (T0, 300),
         (PUBLISH - 5 * MINUTE, 300),

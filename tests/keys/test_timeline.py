@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from kagimori.keys.timeline import KeyState, KeyTimeline, KeyUse, rfc3339
 
+from kagimori.keys.timeline import KeyState, KeyTimeline, KeyUse, rfc3339
 from tests.keys.stories import DAY, HOUR, T0, TICK
 
 TIMES = KeyTimeline(
@@ -21,7 +21,7 @@ TIMES = KeyTimeline(
 
 
 @pytest.mark.parametrize(
-    "at,signing,protection",
+    ("at", "signing", "protection"),
     [
         (T0, KeyState.NEXT, KeyState.NEXT),
         (T0 + DAY - TICK, KeyState.NEXT, KeyState.NEXT),

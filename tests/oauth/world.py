@@ -118,9 +118,11 @@ class World:
     for the resource ``mail``).
     """
 
-    def __init__(self, *, limits=None, algorithms=("ES256", "Ed25519")):
-        self.clock = FixedClock()
-        self.memory = MemoryStore(self.clock)
+    def __init__(
+        self, *, limits=None, algorithms=("ES256", "Ed25519"), store=None, clock=None
+    ):
+        self.clock = clock or FixedClock()
+        self.memory = store or MemoryStore(self.clock)
         self.store = SpyStore(self.memory)
         self.events = Events()
         self.ring = MemoryRing()

@@ -159,9 +159,7 @@ def records_of(
     ring = change.ring
 
     def record(action: str, kid: str, told: Mapping[str, str]) -> RingRecord:
-        return RingRecord(
-            action, ring.use, kid, before, ring.generation, cause, told
-        )
+        return RingRecord(action, ring.use, kid, before, ring.generation, cause, told)
 
     key = change.key
     return (

@@ -20,7 +20,7 @@ import msgspec
 
 from kagimori.clock import from_seconds
 from kagimori.keys.lineup import RingKey
-from kagimori.keys.ring import LiveTokens
+from kagimori.keys.outcomes import LiveTokens
 
 MINUTE = 60
 

@@ -17,73 +17,22 @@ Rules of this module:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
-from typing import Generic, Self
+from typing import Self
 
 import msgspec
 
 from kagimori.errors import KeyStateError
 from kagimori.keys import refusals
 from kagimori.keys.lineup import K, RingKey
+from kagimori.keys.outcomes import LiveTokens, Preview, RingChange
 from kagimori.keys.policy import CLOCK_SKEW, RotationPolicy
 from kagimori.keys.schedule import propagated_at
 from kagimori.keys.succession import Heritage, Succession, born, moved, put_off
 from kagimori.keys.timeline import KeyState, KeyUse
 
 __all__ = ["KeyRing", "LiveTokens", "Preview", "RingChange", "RingKey"]
-
-
-@dataclass(frozen=True, slots=True)
-class RingChange(Generic[K]):
-    """
-    What a verb did.
-
-    Attributes:
-        verb: the verb's name.
-        ring: the ring after it.
-        key: the key that the verb was about, as it is now; as it was, when it is gone.
-        predecessors: keys whose end the verb wrote, moved or took back.
-        destroyed: ids of keys whose private material has to go in the same commit.
-    """
-
-    verb: str
-    ring: KeyRing[K]
-    key: K
-    predecessors: tuple[K, ...] = ()
-    destroyed: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class LiveTokens:
-    """
-    What is known of the tokens that a key has signed.
-
-    Attributes:
-        count: how many may be alive; ``None`` where nobody counts.
-        until: when the last of them is over everywhere; ``None`` if there are none.
-    """
-
-    count: int | None = None
-    until: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Preview(Generic[K]):
-    """
-    What ending a key would cut.
-
-    Attributes:
-        key: the key.
-        state: its state now.
-        live: its tokens that would fail at once.
-        safe_at: from when on nothing would be cut; ``None`` if nobody can tell.
-    """
-
-    key: K
-    state: KeyState
-    live: LiveTokens
-    safe_at: datetime | None
 
 
 class KeyRing(Succession[K]):

@@ -1,0 +1,3 @@
+"""
+Faults of the machine and the operator: clear text, exit 3, no new key.
+"""

@@ -1,0 +1,3 @@
+"""
+A thousand hostile requests at every endpoint bring no server error.
+"""

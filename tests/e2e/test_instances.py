@@ -1,0 +1,3 @@
+"""
+Several workers and several servers on one database agree to the instant.
+"""

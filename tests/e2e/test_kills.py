@@ -1,0 +1,3 @@
+"""
+Servers killed with kill -9 in the middle of refreshes and rotations.
+"""

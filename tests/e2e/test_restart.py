@@ -1,0 +1,3 @@
+"""
+Stopping and starting again loses nothing.
+"""

@@ -1,0 +1,3 @@
+"""
+Rotation while clients work: no verification ever fails.
+"""
