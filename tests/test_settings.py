@@ -114,8 +114,8 @@ def test_a_folder_may_be_moved(tmp_path):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("issuer = ", "line 1"),
-        ("nonsense", "line 1"),
+        ("issuer = \n", "line 1"),
+        ("nonsense\nx", "line 1"),
         ("", "issuer"),
         ('issuer = "https://a.example"\nstores = "x"', "stores"),
         ('issuer = "https://a.example"\n[server]\nworkers = "2"', "server.workers"),

@@ -422,7 +422,7 @@ def _build(path: Path, table: Mapping[str, Any]) -> Settings:
 def _malformed(path: Path, reason: str) -> ConfigError:
     return ConfigError(
         f"{path} cannot be understood: {reason}.",
-        hint="Correct that line; docs/settings.md lists what may stand there.",
+        hint="Correct it, or leave the setting out for its default.",
         path=str(path),
         reason=reason,
     )

@@ -94,12 +94,12 @@ class World:
     The application, its installation, and what stands around them.
     """
 
-    def __init__(self, installation, clock, spy, recorder):
+    def __init__(self, installation, clock, spy, recorder, metrics):
         self.installation = installation
         self.clock = clock
         self.spy = spy
         self.recorder = recorder
-        self.metrics = Metrics()
+        self.metrics = metrics
         self.live = Live()
         self.live.serve(installation)
         settings = installation.settings
@@ -201,15 +201,15 @@ async def world(folder: Path, change=None, **settings) -> AsyncIterator[World]:
     recorder = Recorder()
     opened = open_installation(found, clock=clock, events=recorder)
     spy = SpyStore(opened.store)
+    metrics = Metrics()
+    events = FanOut(recorder, metrics)
     installation = Installation(
-        found, OffsetClock(clock), FanOut(recorder), ring=opened.ring, store=spy
+        found, OffsetClock(clock), events, ring=opened.ring, store=spy
     )
     opened.oauth.close()
     try:
         await installation.start()
-        made = World(installation, clock, spy, recorder)
-        installation.events = FanOut(recorder, made.metrics)
-        yield made
+        yield World(installation, clock, spy, recorder, metrics)
     finally:
         await installation.close()
 

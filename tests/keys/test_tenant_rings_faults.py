@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from kagimori.errors import (
+    KeyRingError,
     RingUnreadableError,
     SigningUnavailableError,
     StoreError,
@@ -22,6 +23,7 @@ from kagimori.keys.documents import RINGS
 from kagimori.testing.spy_store import SpyStore
 from tests.keys.worlds import (
     CAUSE,
+    COOKIE,
     SIGNING,
     TENANT,
     Listener,
@@ -306,5 +308,168 @@ def test_a_damaged_document_takes_no_other_tenant_down(world):
         assert world.verify(rings, token, "acme")
         with pytest.raises(SigningUnavailableError, match="cannot be read"):
             await world.sign(rings, tenant="acme", life=600)
+
+    run(story())
+
+
+def test_a_malformed_public_half_leaves_the_last_good_ring_serving(world):
+    """
+    Row 7: one bad row shrinks nothing.
+    """
+
+    async def story():
+        listener = Listener()
+        rings = await world.server(events=listener)
+        token = await world.sign(rings)
+        ring = await RINGS.get(world.store, TENANT, SIGNING.value)
+        bad = msgspec.structs.replace(
+            ring.value.keys[0], id="other", jwk={"kty": "EC", "crv": "P-256"}
+        )
+        document = msgspec.structs.replace(ring.value, keys=(*ring.value.keys, bad))
+        await world.store.commit(
+            TENANT, [RINGS.put(SIGNING.value, document, ring.version)]
+        )
+        await rings.refresh()
+        assert world.verify(rings, token)
+        assert ["ring.unreadable"] == listener.names()
+        fresh = await world.server()
+        assert "other" in fresh.problem.text
+        with pytest.raises(SigningUnavailableError):
+            fresh.jwks(TENANT, world.now)
+
+    run(story())
+
+
+class Sulking:
+    """
+    A protection ring that can be made to refuse.
+    """
+
+    def __init__(self, ring):
+        """
+        Begin by working.
+        """
+        self.ring = ring
+        self.refuses = False
+
+    @property
+    def current_key_id(self):
+        """
+        Return the key that protects.
+        """
+        if self.refuses:
+            raise KeyRingError("No key can protect.")
+        return self.ring.current_key_id
+
+    def protector(self, *purposes):
+        """
+        Return a protector, or refuse.
+        """
+        if self.refuses:
+            raise KeyRingError("No key can protect.")
+        return self.ring.protector(*purposes)
+
+
+def test_a_successor_that_cannot_be_protected_is_an_alarm_and_tried_again(world):
+    """
+    The current key signs on past its date: late, never a gap.
+    """
+
+    async def story():
+        listener = Listener()
+        root = Sulking(world.ring)
+        rings = await world.server(ring=root, events=listener)
+        root.refuses = True
+        world.clock.advance(100 * DAY)
+        for _ in range(2):
+            await rings.tick(world.now)
+        alarms = [e.name for e in listener.events if e.severity is Severity.ALARM]
+        assert ["ring.upkeep_failed", "ring.upkeep_failed"] == alarms
+        assert [] == await world.kids("next")
+        assert await world.sign(rings)
+        root.refuses = False
+        await rings.tick(world.now)
+        assert 1 == len(await world.kids("next"))
+        assert 1 == len(await world.kids("next", "cookie"))
+
+    run(story())
+
+
+def test_what_cannot_be_re_protected_stays_and_is_tried_again(world):
+    """
+    Half moved is fine: each private half names the key under which it lies.
+    """
+
+    async def story():
+        await world.server()
+        ring = await RINGS.get(world.store, TENANT, SIGNING.value)
+        lost = msgspec.structs.replace(
+            ring.value.keys[0], id="lost", jwk={**ring.value.keys[0].jwk, "kid": "lost"}
+        )
+        document = msgspec.structs.replace(ring.value, keys=(*ring.value.keys, lost))
+        await world.store.commit(
+            TENANT, [RINGS.put(SIGNING.value, document, ring.version)]
+        )
+        rings = await world.server()
+        old = world.ring.current_key_id
+        world.ring.rotate(immediate=True)
+        for _ in range(3):
+            await rings.tick(world.now)
+            world.clock.advance(MINUTE)
+        assert 2 == rings.reprotected
+        under = {key.id: key.under for key in (await stored(world)).keys}
+        assert old == under.pop("lost")
+        assert {world.ring.current_key_id} == set(under.values())
+
+    run(story())
+
+
+def test_what_does_not_read_back_is_never_stored(world):
+    """
+    After protecting, before the commit: a key that could not be used again is no key.
+    """
+
+    class Forgetful:
+        current_key_id = "any"
+
+        def protector(self, *purposes):
+            return self
+
+        def protect(self, payload):
+            return "protected"
+
+        def unprotect(self, text):
+            return world.ring.protector("x").unprotect(
+                world.ring.protector("x").protect(b"something else")
+            )
+
+    async def story():
+        with pytest.raises(RingUnreadableError, match="cannot be read"):
+            await world.server(ring=Forgetful())
+        assert await RINGS.get(world.store, TENANT, SIGNING.value) is None
+        assert await world.server()
+
+    run(story())
+
+
+def test_an_unreadable_cookie_key_is_a_problem_of_its_tenant(world):
+    """
+    It derives nothing and is not replaced.
+    """
+
+    async def story():
+        await world.server()
+        ring = await RINGS.get(world.store, TENANT, COOKIE.value)
+        key = ring.value.keys[0]
+        damaged = msgspec.structs.replace(key, private=key.private[:-8] + "AAAAAAAA")
+        document = msgspec.structs.replace(ring.value, keys=(damaged,))
+        await world.store.commit(
+            TENANT, [RINGS.put(COOKIE.value, document, ring.version)]
+        )
+        rings = await world.server()
+        assert "cookie" in rings.problem.text
+        with pytest.raises(SigningUnavailableError):
+            rings.cookie_key(TENANT, world.now).derive("session")
+        assert [key.id] == await world.kids("current", "cookie")
 
     run(story())

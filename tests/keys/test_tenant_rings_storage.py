@@ -297,3 +297,43 @@ def test_live_keys_show_and_leak_nothing(world):
         )
 
     run(story())
+
+
+def test_many_requests_at_once_make_one_reservation(world):
+    """
+    They wait for one write, not each for its own; two processes do not starve each other.
+    """
+
+    async def story():
+        spies = [SpyStore(world.store), SpyStore(world.store)]
+        servers = [await world.server(store=spy) for spy in spies]
+        before = [len(spy.calls) for spy in spies]
+        tokens = await asyncio.gather(
+            *(world.sign(servers[number % 2]) for number in range(100))
+        )
+        assert 1 == len({kid_of(token) for token in tokens})
+        for spy, calls in zip(spies, before, strict=True):
+            assert len(spy.calls) - calls <= 6
+
+    run(story())
+
+
+def test_a_cancelled_successor_is_not_published_again_at_once(world):
+    """
+    Cancelling puts the schedule off by a period.
+    """
+
+    async def story():
+        rings = await world.server()
+        world.clock.advance(89 * DAY)
+        await rings.tick(world.now)
+        (kid,) = await world.kids("next")
+        await world.keys.cancel(TENANT, SIGNING, kid=kid, cause=CAUSE)
+        await rings.refresh()
+        await rings.tick(world.now)
+        assert [] == await world.kids("next")
+        world.clock.advance(89 * DAY)
+        await rings.tick(world.now)
+        assert 1 == len(await world.kids("next"))
+
+    run(story())

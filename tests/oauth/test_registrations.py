@@ -49,6 +49,7 @@ GOOD_CLIENTS = [
     {"access_token_lifetime": timedelta(hours=24)},
     {"access_token_lifetime": timedelta(seconds=10), "profile": Profile.LEGACY_2015},
     {"refresh": RefreshPolicy.for_confidential()},
+    {"origins": ("https://app.example", "http://localhost:5173")},
 ]
 BAD_CLIENTS = [
     ({"id": ""}, ConfigError),
@@ -59,6 +60,8 @@ BAD_CLIENTS = [
     ({"scopes": ("two words",)}, ConfigError),
     ({"scopes": ('quo"te',)}, ConfigError),
     ({"resources": ("urn:x:api",)}, ConfigError),
+    ({"origins": ("https://app.example/path",)}, ConfigError),
+    ({"origins": ("*",)}, ConfigError),
     ({"grants": ("implicit",)}, ConfigError),
     ({"grants": ("password",)}, ConfigError),
     (

@@ -32,7 +32,9 @@ def append_as_dotnet(path: Path, element: Element) -> None:
     Add an element as .NET's single-document stores do, which keep what else is there.
     """
     text = path.read_text("utf-8")
-    path.write_text(text.replace("</repository>", element.xml + "</repository>"), "utf-8")
+    path.write_text(
+        text.replace("</repository>", element.xml + "</repository>"), "utf-8"
+    )
 
 
 def test_the_document_lies_as_dotnet_lays_it(path: Path):

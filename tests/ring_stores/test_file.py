@@ -334,7 +334,9 @@ def test_read_only_leaves_everything_as_it_is(place: Path):
     """
     journal = Journal(place, "state-", ".xml")
     three = named("three")
-    journal.publish(journal.read(1).followed_by("", {three.name: three.xml}, (TWO.name,)))
+    journal.publish(
+        journal.read(1).followed_by("", {three.name: three.xml}, (TWO.name,))
+    )
     before = sorted(path.name for path in place.iterdir())
     reader = FolderStore(place, read_only=True)
 

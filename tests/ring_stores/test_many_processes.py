@@ -15,8 +15,11 @@ from kagimori import open_ring
 PROCESSES = 20
 
 
-@pytest.mark.parametrize("layout", ["", "?layout=document"])
-def test_K4_twenty_processes_make_one_key(tmp_path: Path, layout: str):
+@pytest.mark.parametrize(
+    ("layout", "wrapper"),
+    [("", "passphrase:file:{}/passphrase"), ("?layout=document", "plaintext:")],
+)
+def test_K4_twenty_processes_make_one_key(tmp_path: Path, layout: str, wrapper: str):
     """
     K4: 20 processes that start together on an empty place make exactly one key, and each
     opens what every other one protected.
@@ -24,7 +27,7 @@ def test_K4_twenty_processes_make_one_key(tmp_path: Path, layout: str):
     (tmp_path / "passphrase").write_text("correct horse battery staple")
     (tmp_path / "passphrase").chmod(0o600)
     location = f"file://{tmp_path}/ring{layout}"
-    wrapper = f"passphrase:file:{tmp_path}/passphrase"
+    wrapper = wrapper.format(tmp_path)
     command = [sys.executable, "-m", "tests.ring_stores.ring_worker", location, wrapper]
     workers = [
         subprocess.Popen(

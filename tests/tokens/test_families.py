@@ -123,7 +123,9 @@ def test_a_replay_writes_nothing():
         texts = {verdict.token.text for verdict in [first, *again]}
         return texts, server.spy.times("commit"), server.spy.times("load_many")
 
-    assert (1, 0, 5) == (lambda texts, *counts: (len(texts), *counts))(*run(story))
+    texts, writes, reads = run(story)
+
+    assert (1, 0, 5) == (len(texts), writes, reads)
 
 
 def test_garbage_reaches_no_store():
@@ -166,7 +168,9 @@ STANDINGS = [
 ]
 
 
-@pytest.mark.parametrize("name, fields, reason", STANDINGS, ids=[s[0] for s in STANDINGS])
+@pytest.mark.parametrize(
+    ("name", "fields", "reason"), STANDINGS, ids=[s[0] for s in STANDINGS]
+)
 def test_T6_state_is_read_at_refresh(name, fields, reason):
     """
     T6: what became of the user since the sign-in ends the family, and its access tokens.
@@ -190,7 +194,7 @@ def test_T6_a_user_who_is_gone_ends_the_family():
 
     async def story(server):
         text = await server.sign_in()
-        from kagimori.storage.store import Delete  # noqa: PLC0415
+        from kagimori.storage.store import Delete
 
         document = (await server.spy.find(TENANT, "user"))[0]
         await server.spy.commit(TENANT, [Delete("user", USER, document.version)])
@@ -344,7 +348,7 @@ def test_R12_a_turned_ring_moves_tag_keys_with_the_next_write():
 
 
 def index_of(key_id):
-    from kagimori.keys.documents import protection_index  # noqa: PLC0415
+    from kagimori.keys.documents import protection_index
 
     return protection_index(key_id)
 
@@ -489,6 +493,7 @@ def test_R13_the_time_of_the_store_decides():
     async def story(server):
         text = await server.sign_in()
         server.after(PUBLIC.idle_lifetime - SECOND)
+
         # `now` of the request is years off; only which seats to look at goes by it.
         class Wrong:
             @staticmethod
@@ -609,7 +614,9 @@ def test_inspecting_uses_nothing_up():
         old = await server.sign_in()
         new = (await server.redeem(old)).token.text
         server.spy.clear()
-        looks = [await server.families.inspect_token(TENANT, text) for text in (old, new)]
+        looks = [
+            await server.families.inspect_token(TENANT, text) for text in (old, new)
+        ]
         writes = server.spy.times("commit")
         await server.set_user(disabled=True)
         looks.append(await server.families.inspect_token(TENANT, new))

@@ -123,7 +123,9 @@ def test_B2_history_tells_when_each_generation_was_replaced():
 
     for generation in range(1, 50):
         known = story.family.retired_at(generation)
-        assert (times[generation] if generation > 49 - HISTORY_LENGTH else None) == known
+        assert (
+            times[generation] if generation > 49 - HISTORY_LENGTH else None
+        ) == known
     assert story.family.retired_at(50) is None
     assert story.family.retired_at(51) is None
 
@@ -162,7 +164,9 @@ LIFETIMES = [
 
 
 @pytest.mark.parametrize(
-    "name, wanted, cap, age, expected", LIFETIMES, ids=[row[0] for row in LIFETIMES]
+    ("name", "wanted", "cap", "age", "expected"),
+    LIFETIMES,
+    ids=[row[0] for row in LIFETIMES],
 )
 def test_B7_access_tokens_end_with_the_family(name, wanted, cap, age, expected):
     """
@@ -216,7 +220,12 @@ def test_B7_the_oldest_used_make_way():
 
     def evicted(room):
         chosen = choose_evicted(families, room, start + 3 * DAY)
-        return [name for family in chosen for name in "abc" if stories[name].family is family]
+        return [
+            name
+            for family in chosen
+            for name in "abc"
+            if stories[name].family is family
+        ]
 
     assert [] == evicted(3)
     assert ["b"] == evicted(2)

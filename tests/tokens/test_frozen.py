@@ -28,7 +28,9 @@ from kagimori.tokens.redemption import (
 )
 from kagimori.tokens.refresh_token import RefreshToken, TagKey
 
-FOLDERS = sorted((Path(__file__).parent.parent / "frozen").glob("*/refresh_families.json"))
+FOLDERS = sorted(
+    (Path(__file__).parent.parent / "frozen").glob("*/refresh_families.json")
+)
 FROZEN = {path.parent.name: json.loads(path.read_text("utf-8")) for path in FOLDERS}
 FAMILIES = [
     pytest.param(each, id=f"{release} {each['name']}")

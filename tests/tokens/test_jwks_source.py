@@ -239,13 +239,19 @@ BAD_ANSWERS = {
     "keys are no array": lambda p, r: p.publish(r, b'{"keys": {}}'),
     "a key is no object": lambda p, r: p.publish(r, b'{"keys": ["x"]}'),
     "a member named twice": lambda p, r: p.publish(r, b'{"keys": [], "keys": []}'),
-    "a million keys": lambda p, r: p.publish(r, b'{"keys": [' + b"{}," * 100_000 + b"{}]}"),
+    "a million keys": lambda p, r: p.publish(
+        r, b'{"keys": [' + b"{}," * 100_000 + b"{}]}"
+    ),
     "a symmetric key": lambda p, r: p.publish(
         r, b'{"keys": [{"kty": "oct", "k": "' + b"A" * 43 + b'"}]}'
     ),
-    "compressed": lambda p, r: p.publish(r, b"\x1f\x8b\x08\x00", Content_Encoding="gzip"),
+    "compressed": lambda p, r: p.publish(
+        r, b"\x1f\x8b\x08\x00", Content_Encoding="gzip"
+    ),
     "not HTTP": lambda p, r: r.wfile.write(b"SSH-2.0-x\r\n"),
-    "cut off": lambda p, r: r.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{"),
+    "cut off": lambda p, r: r.wfile.write(
+        b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{"
+    ),
 }
 
 

@@ -78,7 +78,9 @@ RANGES = [
 ]
 
 
-@pytest.mark.parametrize("knob, bad, good", RANGES, ids=[f"{r[0]}={r[1]}" for r in RANGES])
+@pytest.mark.parametrize(
+    ("knob", "bad", "good"), RANGES, ids=[f"{r[0]}={r[1]}" for r in RANGES]
+)
 def test_B7_ranges(knob, bad, good):
     """
     A value out of range, or against another one, is refused with a sentence; its neighbour not.
@@ -109,4 +111,6 @@ def test_a_stored_policy_is_complete():
     stored = msgspec.json.decode(msgspec.json.encode(PUBLIC))
 
     assert set(RefreshPolicy.__struct_fields__) == set(stored)
-    assert PUBLIC == msgspec.json.decode(msgspec.json.encode(PUBLIC), type=RefreshPolicy)
+    assert PUBLIC == msgspec.json.decode(
+        msgspec.json.encode(PUBLIC), type=RefreshPolicy
+    )

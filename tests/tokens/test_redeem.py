@@ -20,8 +20,8 @@ from tests.tokens.world import (
     PUBLIC,
     SECOND,
     TICK,
-    W,
     Story,
+    W,
     changed,
     fresh,
 )
@@ -215,7 +215,9 @@ def kept_and_used(age):
 
 
 @pytest.mark.parametrize(
-    "case, name, outcome, family", STORIES, ids=[f"case {s[0]} {s[1]}" for s in STORIES]
+    ("case", "name", "outcome", "family"),
+    STORIES,
+    ids=[f"case {s[0]} {s[1]}" for s in STORIES],
 )
 def test_B5_verdict(case, name, outcome, family):
     """

@@ -78,7 +78,8 @@ def test_B3_every_flipped_bit_is_refused_or_unproven(bit):
 
         with pytest.raises(InvalidTokenError):
             RefreshToken.parse(
-                PREFIX + b64url_encode(bytes(altered) + zlib.crc32(raw).to_bytes(4, "big"))
+                PREFIX
+                + b64url_encode(bytes(altered) + zlib.crc32(raw).to_bytes(4, "big"))
             )
         try:
             parsed = RefreshToken.parse(with_checksum(bytes(altered)))
@@ -139,7 +140,7 @@ def test_J8_whatever_comes_is_a_token_or_refused(text):
 
 
 @pytest.mark.parametrize(
-    "family, generation, secret",
+    ("family", "generation", "secret"),
     [
         (random_id(15), 1, SECRET),
         (FAMILY, 0, SECRET),

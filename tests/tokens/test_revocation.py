@@ -21,12 +21,12 @@ from kagimori.tokens.refresh_token import RefreshToken, TagKey
 from tests.tokens.world import (
     ACCESS,
     CLIENT,
+    PUBLIC,
     SECOND,
     TENANT,
     USER,
     Desk,
     changed,
-    PUBLIC,
 )
 
 HOUR = timedelta(hours=1)
@@ -49,14 +49,18 @@ class Office:
             await self.desk.add_user(user)
             for client in (CLIENT, "phone"):
                 self.texts[user, client] = [
-                    (await self.desk.open(self.clock, user=user, client=client)).token.text
+                    (
+                        await self.desk.open(self.clock, user=user, client=client)
+                    ).token.text
                     for _ in range(each)
                 ]
         return self
 
     async def outcomes(self):
         return {
-            key: {(await self.desk.redeem(text, client=key[1])).outcome for text in texts}
+            key: {
+                (await self.desk.redeem(text, client=key[1])).outcome for text in texts
+            }
             for key, texts in self.texts.items()
         }
 

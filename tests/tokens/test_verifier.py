@@ -99,7 +99,9 @@ def test_JAT3_an_id_token_is_no_access_token():
     assert refused(sign(claims(aud="app")))
 
 
-@pytest.mark.parametrize("name", ["iss", "sub", "aud", "client_id", "exp", "iat", "jti"])
+@pytest.mark.parametrize(
+    "name", ["iss", "sub", "aud", "client_id", "exp", "iat", "jti"]
+)
 def test_J6_every_required_claim_is_required(name):
     """
     RFC 9068 section 2.2: a token without one of its seven claims is refused.
@@ -153,7 +155,17 @@ def test_JAT4_our_audience_among_several(aud):
 
 @pytest.mark.parametrize(
     "aud",
-    ["urn:x", [], ["urn:x"], "", [""], [AUDIENCE, 1], {AUDIENCE: 1}, None, AUDIENCE + "/"],
+    [
+        "urn:x",
+        [],
+        ["urn:x"],
+        "",
+        [""],
+        [AUDIENCE, 1],
+        {AUDIENCE: 1},
+        None,
+        AUDIENCE + "/",
+    ],
 )
 def test_JAT4_not_our_audience(aud):
     """
@@ -223,7 +235,7 @@ def test_J2_no_other_algorithm_gets_in(alg):
     """
     J1, J2: none, HMAC and what is no name are refused whatever the signature.
     """
-    header, payload, signature = sign(claims()).split(".")
+    _header, payload, signature = sign(claims()).split(".")
     forged = base64.urlsafe_b64encode(
         json.dumps({"alg": alg, "typ": "at+jwt", "kid": KEY.kid}).encode()
     )
@@ -273,7 +285,9 @@ TIMES = [
 ]
 
 
-@pytest.mark.parametrize("name, at, fields, error", TIMES, ids=[row[0] for row in TIMES])
+@pytest.mark.parametrize(
+    ("name", "at", "fields", "error"), TIMES, ids=[row[0] for row in TIMES]
+)
 def test_JAT5_time(name, at, fields, error):
     """
     JAT-5: exp without tolerance here, up to a minute elsewhere; iat 10 s ahead at most.
@@ -409,7 +423,9 @@ def test_J8_what_is_merely_unusual_is_accepted(name):
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4)
+    ),
     max_leaves=10,
 )
 
@@ -454,7 +470,9 @@ def test_J8_an_altered_token_is_refused(data):
                 verifier().verify(altered, now=NOW)
 
 
-@pytest.mark.parametrize("text", ["", ".", "..", "a.b.c", "a.b.c.d.e", "kgm_rt_x", "\ud800"])
+@pytest.mark.parametrize(
+    "text", ["", ".", "..", "a.b.c", "a.b.c.d.e", "kgm_rt_x", "\ud800"]
+)
 def test_BEA5_what_is_no_token_is_refused_not_crashed_on(text):
     """
     BEA-5: a token that cannot be parsed is an invalid token.

@@ -186,12 +186,3 @@ class Lineup(Generic[K]):
             )
 
         return tuple(sorted(self.keys, key=rank))
-
-    def turns_after(self, now: datetime) -> datetime | None:
-        """
-        Return the next instant at which any key changes its state, ``None`` if none is known.
-        """
-        later = [
-            time for key in self.keys for time in key.timeline.turns() if time > now
-        ]
-        return min(later, default=None)

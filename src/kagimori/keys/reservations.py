@@ -83,13 +83,17 @@ async def reserve_ahead(holdings: Holdings, held: HeldTenant) -> None:
     for kid, until in held.book.running_short():
         keys = held.manager.ring
         key = keys.signing.ring.get(kid) if keys is not None else None
-        if key is None:
+        if keys is None or key is None:
+            continue
+        signer = keys.view(holdings.clock.now()).signers.get(key.algorithm)
+        if signer is None or signer.id != kid:
+            # It stopped signing; its successor asks for itself when it is used.
             continue
         async with held.reserving:
             try:
                 await _reserve(holdings, held, key.algorithm, until)
             except (SigningUnavailableError, UnsupportedAlgorithmError):
-                # It stopped signing meanwhile; there is nothing to prepare.
+                # There is nothing to prepare; a request will say why.
                 continue
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 import msgspec
 
@@ -50,6 +51,12 @@ _EVENTS = {
 }
 
 
+class _Resealed(NamedTuple):
+    old: str
+    text: str
+    under: str
+
+
 class Upkeep:
     """
     Keeps the rings of all held tenants up to date.
@@ -63,7 +70,7 @@ class Upkeep:
         self._holdings = holdings
         self._journal = journal
         self._told: dict[tuple[str, KeyUse], dict[str, KeyState]] = {}
-        self._reprotect_at: datetime | None = None
+        self._reprotect_at: dict[tuple[str, KeyUse], datetime] = {}
         self.reprotected = 0
 
     async def tick(self, now: datetime) -> None:
@@ -111,7 +118,8 @@ class Upkeep:
         for key in wanting_successor(live.ring, live.policy, now):
             if key.id not in live.unreadable:
                 await self._succeed(held, live.ring.use, key.id, now)
-        for key in overdue(live.ring, now):
+        late = overdue(live.ring, now) if live.policy.scheduled else ()
+        for key in late:
             self._holdings.alarms.alarm(
                 f"{held.tenant} {key.id}",
                 "key.overdue",
@@ -168,14 +176,15 @@ class Upkeep:
     ) -> None:
         if current is None or all(id_ == current for id_ in live.under.values()):
             return
-        if self._reprotect_at is not None and now < self._reprotect_at:
-            return
         tenant, use = held.tenant, live.ring.use
+        again = self._reprotect_at.get((tenant, use))
+        if again is not None and now < again:
+            return
         store, root = self._holdings.store, self._holdings.root
         seen = await change_ring(store, self._journal, tenant, use, Step)
         fresh, failed = await asyncio.to_thread(_sealed_anew, root, seen, current)
         if failed:
-            self._reprotect_at = now + RETRY_REPROTECT
+            self._reprotect_at[tenant, use] = now + RETRY_REPROTECT
 
         def decide(stored: StoredRing) -> Step[int]:
             keys = tuple(_swapped(key, fresh) for key in stored.document.keys)
@@ -303,14 +312,14 @@ def _still_wants(stored: StoredRing, kid: str) -> bool:
 
 def _sealed_anew(
     root: ProtectorRoot, seen: StoredRing, current: str
-) -> tuple[dict[str, tuple[str, str]], bool]:
+) -> tuple[dict[str, _Resealed], bool]:
     """
     Protect again what lies under another protection key than the current one.
 
     Returns:
-        By the old protected text: the new one and its protection key; and whether some failed.
+        What was protected anew, by kid; and whether some could not be.
     """
-    fresh: dict[str, tuple[str, str]] = {}
+    fresh: dict[str, _Resealed] = {}
     failed = False
     document = seen.document
     for key in document.keys:
@@ -318,17 +327,17 @@ def _sealed_anew(
             continue
         try:
             secret = open_secret(root, document.tenant, document.use, key)
-            fresh[key.private] = seal(
-                root, document.tenant, document.use, key.id, secret
-            )
+            text, under = seal(root, document.tenant, document.use, key.id, secret)
+            fresh[key.id] = _Resealed(key.private, text, under)
         except KagimoriError:
             # It has been told of as unreadable already, and stays as it is.
             failed = True
     return fresh, failed
 
 
-def _swapped(key: KeyDocument, fresh: dict[str, tuple[str, str]]) -> KeyDocument:
-    if key.private is None or key.private not in fresh:
+def _swapped(key: KeyDocument, fresh: dict[str, _Resealed]) -> KeyDocument:
+    new = fresh.get(key.id)
+    # Whoever changed it meanwhile has protected it anew, or destroyed it.
+    if new is None or key.private != new.old:
         return key
-    private, under = fresh[key.private]
-    return msgspec.structs.replace(key, private=private, under=under)
+    return msgspec.structs.replace(key, private=new.text, under=new.under)

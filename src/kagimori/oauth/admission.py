@@ -207,6 +207,16 @@ def admit_refresh(
     """
     check_standing(tenant, record)
     check_grant(record, GrantType.REFRESH_TOKEN)
+    bounds = record.bounds.get(asked)
+    if bounds is None:
+        bounds = _bounds(record, resources, asked)
+        if len(record.bounds) >= _PLANS:
+            record.bounds.clear()
+        record.bounds[asked] = bounds
+    return bounds
+
+
+def _bounds(record: ClientRecord, resources: Resources, asked: Asked) -> RefreshBounds:
     open_ = tuple(_open_resources(record, resources))
     scope: tuple[str, ...] | None
     try:

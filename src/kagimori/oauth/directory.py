@@ -23,7 +23,7 @@ from kagimori.oauth.tenant import TENANTS, Tenant
 from kagimori.storage.store import Store
 
 if TYPE_CHECKING:
-    from kagimori.oauth.admission import Access
+    from kagimori.oauth.admission import Access, Asked, RefreshBounds
 
 CAPACITY: Final = 10_000
 """How many clients, and how many absent names, are remembered."""
@@ -44,10 +44,20 @@ class ClientRecord:
         grants: its grant types.
         scopes: its scope values.
         stored: its secrets, for the credential check.
-        plans: decisions about access that follow from this client and the directory alone.
+        plans: decisions on new grants that follow from this client and the directory alone.
+        bounds: the same for refreshes.
     """
 
-    __slots__ = ("_keys", "client", "grants", "plans", "scopes", "stored", "version")
+    __slots__ = (
+        "_keys",
+        "bounds",
+        "client",
+        "grants",
+        "plans",
+        "scopes",
+        "stored",
+        "version",
+    )
 
     def __init__(self, client: Client, version: int) -> None:
         self.client = client
@@ -57,7 +67,8 @@ class ClientRecord:
         self.stored = tuple(
             Stored(secret.digest, secret.expires) for secret in client.secrets
         )
-        self.plans: dict[object, Access] = {}
+        self.plans: dict[Asked, Access] = {}
+        self.bounds: dict[Asked, RefreshBounds] = {}
         self._keys: JwkSet | None = None
 
     @property
@@ -156,8 +167,9 @@ class Directory:
         Raises:
             StoreError: as the store raises.
         """
-        if tenant in self._tenants:
-            return self._tenants.get(tenant)
+        known = self._tenants.get(tenant)
+        if known is not None or tenant in self._tenants:
+            return known
         epoch = self.epoch
         found = await TENANTS.get(self._store, tenant, tenant)
         value = None if found is None else found.value

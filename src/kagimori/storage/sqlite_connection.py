@@ -37,6 +37,8 @@ PAUSE = (0.0001, 0.002)
 _MODE = stat.S_IRUSR | stat.S_IWUSR
 _READER_CACHE = 4096
 _WRITER_CACHE = 16384
+_KEEPER_CACHE = 256
+_BY_HAND = "wal_autocheckpoint = 0"
 _STATEMENTS = 256
 _LOG_LEFT = 32 * 1024 * 1024
 
@@ -105,15 +107,19 @@ class Database:
         Raises:
             StoreError: also where the file is not the one that was connected to before.
         """
-        connection = self.patiently(
-            lambda: self._connect(_WRITER_CACHE, "wal_autocheckpoint = 0")
-        )
+        connection = self.patiently(lambda: self._connect(_WRITER_CACHE, _BY_HAND))
         try:
             self._recognize()
         except StoreError:
             connection.close()
             raise
         return connection
+
+    def keeper(self) -> sqlite3.Connection:
+        """
+        Connect for putting the log back into the file.
+        """
+        return self.patiently(lambda: self._connect(_KEEPER_CACHE, _BY_HAND))
 
     def verify(self) -> None:
         """
@@ -182,9 +188,7 @@ class Database:
             raise sqlite_faults.read_only(self.path, "os.access")
 
     def _prepare(self) -> None:
-        with closing(
-            self._connect(_READER_CACHE, "wal_autocheckpoint = 0")
-        ) as connection:
+        with closing(self._connect(_READER_CACHE, _BY_HAND)) as connection:
             cursor = connection.cursor()
             level = sqlite_schema.read_level(cursor, self.path)
             if sqlite_schema.is_current(level, self._migrations, self.path):

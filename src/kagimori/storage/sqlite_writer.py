@@ -25,6 +25,7 @@ from kagimori.clock import Clock
 from kagimori.errors import KagimoriError, StoreError
 from kagimori.storage import sqlite_faults
 from kagimori.storage.sqlite_connection import Database, pause
+from kagimori.storage.sqlite_log import LogKeeper
 from kagimori.storage.sqlite_reads import micros
 from kagimori.storage.sqlite_writes import Transaction
 
@@ -36,8 +37,6 @@ _Waiter = tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]
 MOST_IN_ONE = 256
 """The most calls that share one commit, so that other processes get their turn."""
 
-_CHECKPOINT_WHEN_IDLE = 256
-_CHECKPOINT_AT_LATEST = 2048
 _IDLE = 0.05
 
 
@@ -76,7 +75,6 @@ class GroupCommitter:
         self._closed = False
         self._ended = False
         self._waiting_for_end: list[_Waiter] = []
-        self._log_pages = 0
         self._thread = threading.Thread(
             target=self._run, name="kagimori-sqlite-writer", daemon=True
         )
@@ -119,29 +117,29 @@ class GroupCommitter:
     # --- the thread --------------------------------------------------------------------------
 
     def _run(self) -> None:
+        log = LogKeeper(self._database)
         while True:
             try:
-                call = self._next()
+                # A moment's rest is used for the log, if there is something in it.
+                call = self._queue.get(timeout=_IDLE if log.is_worth_it else None)
             except queue.Empty:
-                self._checkpoint()
+                log.idle(self._connection)
                 continue
             if call is None:
                 break
-            self._serve(call)
-            if self._log_pages >= _CHECKPOINT_AT_LATEST:
-                self._checkpoint()
+            pages = self._serve(call)
+            if self._connection is not None:
+                log.written(self._connection, pages)
+        log.close()
         self._drop_connection()
         with self._gate:
             self._ended = True
         for loop, ended in self._waiting_for_end:
             _tell(loop, _resolve, ended)
 
-    def _next(self) -> _Call[Any] | None:
-        idle = _IDLE if self._log_pages >= _CHECKPOINT_WHEN_IDLE else None
-        return self._queue.get(timeout=idle)
-
-    def _serve(self, first: _Call[Any]) -> None:
+    def _serve(self, first: _Call[Any]) -> int:
         calls = [first]
+        pages = 0
         try:
             cursor = self._begin(first.asked + self._database.patience)
             self._gather(calls)
@@ -151,7 +149,7 @@ class GroupCommitter:
             transaction.finish()
             cursor.execute("COMMIT")
             self._database.verify()
-            self._log_pages += transaction.pages
+            pages = transaction.pages
         except sqlite_faults.FAULTS as exc:
             self._undo(lasting=sqlite_faults.is_lasting(exc))
             _fail(calls, sqlite_faults.fault(exc, self._database.path), exc)
@@ -165,6 +163,7 @@ class GroupCommitter:
                 calls, StoreError("The store failed.", detail=type(exc).__name__), exc
             )
         _answer(calls)
+        return pages
 
     def _begin(self, deadline: float) -> sqlite3.Cursor:
         if self._connection is None:
@@ -225,19 +224,6 @@ class GroupCommitter:
             with contextlib.suppress(*sqlite_faults.FAULTS):
                 self._connection.close()
             self._connection = None
-
-    def _checkpoint(self) -> None:
-        """
-        Put what the log holds back into the database, so that the log starts over.
-
-        A failure shows itself in the next commit; until then the log holds everything.
-        """
-        self._log_pages = 0
-        if self._connection is None:
-            return
-        with contextlib.suppress(*sqlite_faults.FAULTS):
-            row = self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-            self._log_pages = max(row[1] - row[2], 0)
 
 
 def _fail(

@@ -108,7 +108,15 @@ class KeyStoreConformance:
 
     @pytest.mark.parametrize(
         "reason",
-        ["<&>\"'", "]]>", "鍵守 🗝", " \t two  blanks ", "a\r\nb", "x" * 100_000, "&#65;"],
+        [
+            "<&>\"'",
+            "]]>",
+            "鍵守 🗝",
+            " \t two  blanks ",
+            "a\r\nb",
+            "x" * 100_000,
+            "&#65;",
+        ],
     )
     def test_text_comes_back_as_it_was(self, tmp_path: Path, reason: str) -> None:
         """

@@ -52,7 +52,9 @@ def opened(opener: str, place: Path) -> KeyStore:
     Open the store that an opener and a folder name.
     """
     module, _, name = opener.partition(":")
-    function: Callable[[Path], KeyStore] = getattr(importlib.import_module(module), name)
+    function: Callable[[Path], KeyStore] = getattr(
+        importlib.import_module(module), name
+    )
     return function(place)
 
 
