@@ -436,7 +436,7 @@ class Installation:
         """
         from kagimori.admin.apis import ApiAdmin
 
-        return ApiAdmin(self.store, self.trail, self.clock.now)
+        return ApiAdmin(self.store, self.trail, self.keys, self.clock.now)
 
     @functools.cached_property
     def tokens(self) -> TokenAdmin:

@@ -149,6 +149,16 @@ def test_apis_are_listed_and_deleted(shop):
     assert [] == shop.json("apis", "list")
 
 
+def test_an_api_can_only_name_an_algorithm_that_the_tenant_signs_with(installed):
+    """
+    A signing algorithm without a current key is refused with the command that makes one.
+    """
+    create = ("apis", "create", "a", "--identifier", "https://a.example", "--algorithm")
+
+    assert "keys rotate" in installed.fails(6, *create, "PS512")
+    installed.ok(*create, "RS256")
+
+
 def test_K10_a_weak_password_is_refused(installed):
     """
     Known passwords are refused; the accepted twin stands in the fixture `shop`.

@@ -1,311 +1,530 @@
 """
-Real servers for tests: the console command, a free port, a folder of its own.
+A real Kagimori server process, its client and its command line, for tests.
 
-Each server is a child that is ended by its process id; what it says is kept for the test.
+The server is the program itself in a process of its own: its listeners, its files, its signals.
+Readiness is polled, logs are kept in files, and a process is only ever ended by its own id.
 """
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.client
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, TypeVar
 from urllib.parse import urlencode
 
-TESTCLIENT = "Basic " + base64.b64encode(b"testclient:secret").decode()
-MACHINE = "Basic " + base64.b64encode(b"machine:secret").decode()
+from click.testing import CliRunner, Result
+
+from kagimori.cli.main import main
+from kagimori.tokens.verifier import TokenVerifier
+
+KAGIMORI = (sys.executable, "-m", "kagimori.cli.main")
+FORM = "application/x-www-form-urlencoded"
 PASSWORD = {"grant_type": "password", "username": "test", "password": "test"}
-MACHINE_FORM = {"grant_type": "client_credentials", "scope": "api"}
-
-START = 60.0
-"""Seconds that a start may take on a machine that is busy with other tests."""
-
-UNTHROTTLED = {
+MACHINE_GRANT = {"grant_type": "client_credentials", "scope": "api"}
+EMERGENCY = ("keys", "rotate", "signing", "--now", "--emergency", "--yes")
+NO_THROTTLE = {
     "KAGIMORI_THROTTLE_SUBJECT_PER_MINUTE": "1000000",
     "KAGIMORI_THROTTLE_ADDRESS_PER_MINUTE": "1000000",
     "KAGIMORI_THROTTLE_ACCOUNT_PER_HOUR": "1000000",
 }
 
+LOST = (OSError, http.client.HTTPException)
+"""What a client sees of a server that dies: the answer is lost, whatever was done."""
 
-def command(*arguments: str) -> list[str]:
-    """
-    Return the console command, as installed beside this Python or from the tree.
-    """
-    script = Path(sys.executable).with_name("kagimori")
-    if script.exists():
-        return [str(script), *arguments]
-    return [sys.executable, "-m", "kagimori.cli.main", *arguments]
+START_SECONDS = 60.0
+
+T = TypeVar("T")
 
 
-def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
+def basic(client: str, secret: str) -> str:
     """
-    Return an environment in which nothing of ours is said but `more`.
+    Return the value of an ``Authorization`` header.
     """
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("KAGIMORI_")}
-    return {**kept, "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", **(more or {})}
+    return "Basic " + base64.b64encode(f"{client}:{secret}".encode()).decode()
+
+
+TESTCLIENT = basic("testclient", "secret")
+MACHINE = basic("machine", "secret")
+
+
+def eventually(found: Callable[[], T], seconds: float, pause: float = 0.02) -> T:
+    """
+    Return the first true value that `found` gives, or its last one after so many seconds.
+    """
+    deadline = time.monotonic() + seconds
+    while not (value := found()) and time.monotonic() < deadline:
+        time.sleep(pause)
+    return value
 
 
 def free_port() -> int:
     """
-    Return a port that nothing listens on at the moment.
+    Return a port that is free on both loopback addresses.
+
+    Chosen below the range from which the kernel takes ports for outgoing connections, so that
+    it is still free a moment later, and when a killed server starts again.
     """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    while True:
+        port = random.randint(20_000, 32_000)
+        if all(_is_free(host, port) for host in ("127.0.0.1", "::1")):
+            return port
 
 
+def _is_free(host: str, port: int) -> bool:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+    except OSError:
+        # A machine without IPv6 has the port free there too.
+        return family == socket.AF_INET6 and not _has_ipv6()
+    return True
+
+
+def _has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+# --- tokens --------------------------------------------------------------------------------
+
+
+def _part(token: str, number: int) -> dict[str, Any]:
+    part = token.split(".")[number]
+    return json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+
+
+def claims(token: str) -> dict[str, Any]:
+    """
+    Return what a JWT says, unverified.
+    """
+    return _part(token, 1)
+
+
+def header(token: str) -> dict[str, Any]:
+    """
+    Return the header of a JWT, unverified.
+    """
+    return _part(token, 0)
+
+
+def kid(token: str) -> str:
+    """
+    Return the id of the key that signed a JWT.
+    """
+    return header(token)["kid"]
+
+
+# --- client --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
 class Answer:
     """
-    What a server answered.
+    What the server answered; header names are in lower case.
     """
 
-    def __init__(self, status, headers, body):
-        self.status = status
-        self.headers = {name.lower(): value for name, value in headers}
-        self.body = body
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = field(repr=False)
 
     @property
-    def json(self):
+    def json(self) -> Any:
         return json.loads(self.body)
 
-    def __repr__(self):
-        return f"Answer({self.status}, {self.body[:300]!r})"
+    def __str__(self) -> str:
+        return f"{self.status} {self.body[:300]!r}"
 
 
 class Client:
     """
-    One connection to a server; opened again when it is lost.
+    One kept-alive connection, opened when it is needed. Belongs to one thread.
+
+    Never repeats a request by itself: whether a lost answer may be asked for again is what many
+    tests are about.
     """
 
-    def __init__(self, port, timeout=30.0):
-        self._port = port
-        self._timeout = timeout
-        self._connection = None
+    def __init__(self, port: int, host: str = "127.0.0.1", timeout: float = 30) -> None:
+        self.port = port
+        self._connection = http.client.HTTPConnection(host, port, timeout=timeout)
 
-    def request(self, method, path, body=None, headers=None) -> Answer:
-        if self._connection is None:
-            self._connection = http.client.HTTPConnection(
-                "127.0.0.1", self._port, timeout=self._timeout
-            )
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """
+        Send one request and return the whole answer.
+
+        Raises:
+            OSError, http.client.HTTPException: the answer was lost.
+        """
         try:
-            self._connection.request(method, path, body, headers or {})
-            answer = self._connection.getresponse()
-            return Answer(answer.status, answer.getheaders(), answer.read())
+            self._connection.request(method, path, body, dict(headers or {}))
+            response = self._connection.getresponse()
+            content = response.read()
         except BaseException:
-            self.close()
+            self._connection.close()
             raise
+        fields = {name.lower(): value for name, value in response.getheaders()}
+        return Answer(response.status, fields, content)
 
-    def get(self, path, token=None):
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
-        return self.request("GET", path, headers=headers)
+    def get(self, path: str, token: str | None = None, **headers: str) -> Answer:
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token}"
+        return self.send("GET", path, headers=headers)
 
-    def post(self, path, form, authorization=None):
-        headers = {"Content-Type": "application/x-www-form-urlencoded"}
-        if authorization:
+    def post(
+        self, path: str, form: Mapping[str, str], authorization: str | None = None
+    ) -> Answer:
+        headers = {"Content-Type": FORM}
+        if authorization is not None:
             headers["Authorization"] = authorization
-        return self.request("POST", path, urlencode(form), headers)
+        return self.send("POST", path, urlencode(form).encode(), headers)
 
-    def sign_in(self):
-        return self._good(self.post("/oauth/token", PASSWORD, TESTCLIENT))
-
-    def refresh(self, token):
-        form = {"refresh_token": token, "grant_type": "refresh_token"}
-        return self.post("/oauth/token", form, TESTCLIENT)
-
-    def machine(self):
-        return self._good(self.post("/oauth/token", MACHINE_FORM, MACHINE))
-
-    def _good(self, answer):
-        assert 200 == answer.status, answer
+    def ok(
+        self, form: Mapping[str, str], authorization: str | None, path: str = ""
+    ) -> dict[str, Any]:
+        """
+        Return the members of a successful token answer.
+        """
+        answer = self.post(f"{path}/oauth/token", form, authorization)
+        assert 200 == answer.status, str(answer)
         return answer.json
 
-    def close(self):
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+    def password_grant(self) -> dict[str, Any]:
+        return self.ok(PASSWORD, TESTCLIENT)
+
+    def machine_token(self) -> str:
+        return self.ok(MACHINE_GRANT, MACHINE)["access_token"]
+
+    def try_refresh(self, token: str, authorization: str = TESTCLIENT) -> Answer:
+        form = {"refresh_token": token, "grant_type": "refresh_token"}
+        return self.post("/oauth/token", form, authorization)
+
+    def refresh(self, token: str, authorization: str = TESTCLIENT) -> dict[str, Any]:
+        answer = self.try_refresh(token, authorization)
+        assert 200 == answer.status, str(answer)
+        return answer.json
+
+    def secret(self, token: str) -> Answer:
+        """
+        Show a token of the legacy API in the query string, as in the transcript.
+        """
+        return self.get(f"/secret?access_token={token}")
+
+    def api_secret(self, token: str) -> Answer:
+        return self.get("/api/secret", token)
+
+    def jwks(self, path: str = "") -> dict[str, Any]:
+        answer = self.get(f"{path}/oidc/jwks")
+        assert 200 == answer.status, str(answer)
+        return answer.json
+
+    def kids(self, path: str = "") -> set[str]:
+        return {key["kid"] for key in self.jwks(path)["keys"]}
+
+
+# --- command line --------------------------------------------------------------------------
+
+
+class Program:
+    """
+    Runs commands on one data folder: in this process, or as the real program (`spawn`).
+
+    In this process from one thread only: standard output is captured.
+    """
+
+    def __init__(self, data: Path) -> None:
+        self.data = data
+
+    def __call__(
+        self, *arguments: str, input: str | None = None, language: str = "en"
+    ) -> Result:
+        return CliRunner().invoke(
+            main,
+            ["--lang", language, *arguments],
+            input=input,
+            env={"KAGIMORI_DATA": str(self.data), "NO_COLOR": "1"},
+        )
+
+    def ok(self, *arguments: str, input: str | None = None) -> Result:
+        result = self(*arguments, input=input)
+        assert 0 == result.exit_code, (arguments, result.output, result.exception)
+        return result
+
+    def json(self, *arguments: str, input: str | None = None) -> Any:
+        return json.loads(self.ok(*arguments, "--json", input=input).stdout)
+
+    def fails(self, code: int, *arguments: str, input: str | None = None) -> str:
+        """
+        Run a command that must end with an exit code; return what it said.
+        """
+        result = self(*arguments, input=input)
+        assert code == result.exit_code, (arguments, result.output, result.exception)
+        return result.stderr
+
+    def spawn(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*KAGIMORI, *arguments],
+            env=environment({"KAGIMORI_DATA": str(self.data)}),
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    def keys(
+        self, use: str = "signing", tenant: str = "default"
+    ) -> list[dict[str, Any]]:
+        listed = self.json("keys", "list", "--tenant", tenant)
+        return [key for key in listed if key["use"] == use]
+
+    def current(self, algorithm: str = "ES256", tenant: str = "default") -> str:
+        """
+        Return the id of the one key that signs with an algorithm now.
+        """
+        (found,) = [
+            key["kid"]
+            for key in self.keys(tenant=tenant)
+            if (key["algorithm"], key["state"]) == (algorithm, "current")
+        ]
+        return found
+
+
+def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
+    """
+    Return this process's environment without our own variables, and with others.
+    """
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("KAGIMORI_")}
+    return {**kept, "LANG": "C.UTF-8", "NO_COLOR": "1", **(more or {})}
+
+
+# --- server --------------------------------------------------------------------------------
 
 
 class Server:
     """
-    A `kagimori serve` that runs.
+    One server on one data folder, which can be started and ended many times.
 
     Args:
-        data: its folder.
-        port: where it listens; a free one when left out.
-        arguments: further ones of the command line.
-        environ: further variables.
-        demo: whether it is a demo world.
-        before: called in the child before it becomes the server.
+        data: the data folder; made by the first start of a demo.
+        demo: whether it serves a demo world.
+        port: where it listens; left out, a free one, the same at every start.
+        workers: how many processes serve.
+        environ: variables of the server's process.
+        lead: a command that runs the program, such as one that sets limits.
     """
 
     def __init__(
-        self, data, *, port=None, arguments=(), environ=None, demo=True, before=None
-    ):
-        self.data = Path(data)
+        self,
+        data: Path,
+        *,
+        demo: bool = True,
+        port: int | None = None,
+        workers: int = 1,
+        environ: Mapping[str, str] | None = None,
+        lead: Sequence[str] = (),
+    ) -> None:
+        self.data = data
+        self.program = Program(data)
         self.port = port or free_port()
-        self._logs = self.data.parent / f"{self.data.name}.{time.monotonic_ns()}"
-        self._logs.mkdir(parents=True)
-        self._out, self._err = self._logs / "out", self._logs / "err"
-        call = command(
-            "serve",
-            *(["--demo"] if demo else []),
-            "--json",
-            "--data",
-            str(self.data),
-            "--listen",
-            f"localhost:{self.port}",
-            "--admin-listen",
-            "127.0.0.1:0",
-            *arguments,
-        )
-        with self._out.open("wb") as out, self._err.open("wb") as err:
-            self.process = subprocess.Popen(
-                call,
-                stdout=out,
-                stderr=err,
-                stdin=subprocess.DEVNULL,
-                env=environment({**UNTHROTTLED, **(environ or {})}),
-                preexec_fn=before,
-            )
-        self.client = Client(self.port)
-
-    # --- what it says
+        self.process: subprocess.Popen[bytes] | None = None
+        self.environ = dict(environ or {})
+        self.demo = demo
+        self.workers = workers
+        self._lead = tuple(lead)
+        self._clients: list[Client] = []
+        self._said = data.with_name(f"{data.name}-{self.port}.out")
+        self._log = data.with_name(f"{data.name}-{self.port}.log")
 
     @property
-    def out(self) -> str:
-        return self._out.read_text()
-
-    @property
-    def err(self) -> str:
-        return self._err.read_text()
+    def issuer(self) -> str:
+        return f"http://localhost:{self.port}"
 
     @property
     def said(self) -> str:
-        return self.out + self.err
+        """
+        What the last start wrote to standard output.
+        """
+        return self._said.read_text("utf-8")
 
     @property
-    def report(self) -> dict:
-        return json.loads(self.out)
+    def log(self) -> str:
+        """
+        What all starts wrote to standard error.
+        """
+        return self._log.read_text("utf-8") if self._log.exists() else ""
 
     @property
-    def admin_port(self) -> int:
-        return int(self.report["admin"].rpartition(":")[2])
+    def report(self) -> Any:
+        """
+        The start report as a value; the server must have been started with it.
+        """
+        return json.loads(self.said)
+
+    def launch(self, *options: str) -> subprocess.Popen[bytes]:
+        """
+        Start the process, and wait for nothing.
+        """
+        command = [*self._lead, *KAGIMORI, "serve", "--data", str(self.data)]
+        command += ["--listen", f"127.0.0.1:{self.port}", "--admin-listen", "127.0.0.1:0"]
+        if self.demo:
+            command.append("--demo")
+        if self.workers > 1:
+            command += ["--workers", str(self.workers)]
+        self._said.parent.mkdir(parents=True, exist_ok=True)
+        with self._said.open("wb") as said, self._log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [*command, *options],
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=log,
+                env=environment(self.environ),
+            )
+        return self.process
+
+    def start(self, *options: str) -> Server:
+        """
+        Start and wait until it is ready, and has said all that it says.
+        """
+        self.launch(*(options or ("--json",)))
+        self.await_ready()
+        assert eventually(lambda: self._has_spoken(as_json=not options), START_SECONDS)
+        return self
+
+    def _has_spoken(self, *, as_json: bool) -> bool:
+        if not as_json:
+            return "Ctrl-C" in self.said
+        try:
+            return bool(self.report)
+        except ValueError:
+            return False
+
+    def await_ready(self, seconds: float = START_SECONDS) -> None:
+        ready = eventually(lambda: self.ready() or self.is_over, seconds, 0.01)
+        assert ready and not self.is_over, (
+            f"The server did not get ready.\n{self.said}\n{self.log}"
+        )
+
+    def ready(self) -> bool:
+        answer = self.probe("/readyz")
+        return answer is not None and answer.status == 200
+
+    def probe(self, path: str, port: int | None = None) -> Answer | None:
+        """
+        Ask once on a connection of its own; ``None`` while nobody answers.
+        """
+        with Client(port or self.port, timeout=5) as client:
+            try:
+                return client.get(path)
+            except LOST:
+                return None
+
+    def admin(self, path: str) -> Answer:
+        """
+        Ask the admin listener.
+        """
+        answer = self.probe(path, int(self.report["admin"].rpartition(":")[2]))
+        assert answer is not None
+        return answer
 
     @property
-    def log(self) -> list[dict]:
-        return [json.loads(line) for line in self.err.splitlines() if line[:1] == "{"]
+    def is_over(self) -> bool:
+        return self.process is not None and self.process.poll() is not None
 
-    def wait_for_log(self, event, seconds=20.0):
+    def client(self) -> Client:
         """
-        Return the first line of an event, once it is written.
+        Return a new connection, closed with the server.
         """
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            for line in self.log:
-                if line["event"] == event:
-                    return line
-            time.sleep(0.05)
-        raise AssertionError(f"{event} was never logged: {self.said}")
+        made = Client(self.port)
+        self._clients.append(made)
+        return made
 
-    # --- its life
+    def signal(self, number: signal.Signals) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
 
-    def start(self) -> Server:
-        """
-        Wait until it has started.
-        """
-        deadline = time.monotonic() + START
-        while time.monotonic() < deadline:
-            assert self.process.poll() is None, self.said
-            if self.out.endswith("}\n"):
-                return self
-            time.sleep(0.02)
-        raise AssertionError(f"did not start: {self.said}")
-
-    def wait(self, seconds=30.0) -> int:
-        """
-        Wait until it has ended; return its exit status.
-        """
+    def wait(self, seconds: float = 30) -> int:
+        assert self.process is not None
         return self.process.wait(seconds)
 
     def stop(self) -> int:
         """
-        Let it drain and end.
+        Let it drain and end; return its exit status.
         """
-        self.client.close()
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
+        self.signal(signal.SIGTERM)
         return self.wait()
 
     def kill(self) -> None:
         """
-        Kill it at once (kill -9).
+        End it as a power cut would: no handler runs.
         """
-        self.client.close()
-        self.process.kill()
-        self.process.wait(30)
+        self.signal(signal.SIGKILL)
+        self.wait()
 
-    def end(self) -> None:
+    def refuses(self, code: int = 3) -> str:
         """
-        End it, whatever it takes.
+        Start it, expecting that it cannot: return the plain text that it gave.
         """
-        self.client.close()
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-            try:
-                self.process.wait(20)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait(20)
+        before = len(self.log)
+        status = self.launch().wait(START_SECONDS)
+        text = self.log[before:]
+        assert code == status, (status, text, self.said)
+        assert "Traceback" not in text, text
+        return text
+
+    def close(self) -> None:
+        for client in self._clients:
+            client.close()
+        if self.process is not None and self.process.poll() is None:
+            self.kill()
 
 
-@contextmanager
-def serving(data, **more) -> Iterator[Server]:
+@contextlib.contextmanager
+def serving(data: Path, **options: Any) -> Iterator[Server]:
     """
-    Run a server for the time of a block.
+    Serve a folder for the time of a block.
     """
-    server = Server(data, **more)
+    server = Server(data, **options)
     try:
         yield server.start()
     finally:
-        server.end()
+        server.close()
 
 
-def cli(*arguments, data=None, environ=None, check=0):
+def verifier_of(server: Server, jwks: Mapping[str, Any]) -> TokenVerifier:
     """
-    Run one command; return what it printed as JSON, or its completed process if `check` is None.
+    Return a verifier of the API `api` as another program would have it: a JWKS and no more.
     """
-    more = {"KAGIMORI_DATA": str(data)} if data else {}
-    done = subprocess.run(
-        command(*arguments),
-        env=environment({**more, **(environ or {})}),
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    if check is None:
-        return done
-    assert check == done.returncode, done.stdout + done.stderr
-    return json.loads(done.stdout) if "--json" in arguments else done.stdout
-
-
-def rotate(data, *arguments):
-    """
-    Turn the signing key at once, by the command line.
-    """
-    return cli(
-        "keys",
-        "rotate",
-        "signing",
-        *(arguments or ("--now", "--emergency")),
-        "--yes",
-        "--json",
-        data=data,
+    return TokenVerifier.from_jwks(
+        dict(jwks), issuer=server.issuer, audience="urn:kagimori:api"
     )

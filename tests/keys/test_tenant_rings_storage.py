@@ -194,7 +194,7 @@ def test_a_ledger_that_was_lost_is_not_taken_for_empty(world):
         await rings.refresh()
         await rings.tick(world.now)
         (view,) = [v for v in await world.keys.list(TENANT) if v.kid == old]
-        assert view.retires + HOUR + timedelta(seconds=30) == view.expires
+        assert view.retires + DAY + timedelta(seconds=30) == view.expires
 
     run(story())
 

@@ -4,6 +4,8 @@ The state table.
 
 from __future__ import annotations
 
+from datetime import timedelta, timezone
+
 import msgspec
 import pytest
 
@@ -94,3 +96,12 @@ def test_times_are_told_in_one_unit():
     Row 12: RFC 3339 in UTC, whatever the zone of the value.
     """
     assert "2030-01-01T01:00:00Z" == rfc3339(T0 + HOUR)
+    east = timezone(timedelta(hours=9))
+    assert "2030-01-01T01:00:00Z" == rfc3339((T0 + HOUR).astimezone(east))
+
+
+def test_a_told_time_is_never_too_early():
+    """
+    Whoever waits for the safe moment that a refusal names is not refused again.
+    """
+    assert "2030-01-01T00:00:01Z" == rfc3339(T0 + timedelta(microseconds=1))

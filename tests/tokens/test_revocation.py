@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from kagimori.errors import ConflictError, StoreError
+from kagimori.errors import ConflictError, InvalidTokenError, StoreError
 from kagimori.testing.clock import FixedClock
 from kagimori.testing.memory_store import MemoryStore
 from kagimori.testing.spy_store import SpyStore
@@ -249,6 +249,39 @@ def test_B9_a_family_that_refreshes_all_the_time_is_caught():
         return await office.revocation.revoke_user(TENANT, USER)
 
     assert 2 == asyncio.run(live())
+
+
+@pytest.mark.parametrize("whom", ["user", "client"])
+def test_R7_a_family_being_opened_at_that_moment_is_born_dead(whom):
+    """
+    R7: a revocation between the reading and the writing of a sign-in leaves no family.
+    """
+
+    class Overtaken(SpyStore):
+        rival = None
+
+        async def commit(self, tenant, changes):
+            rival, self.rival = self.rival, None
+            if rival is not None:
+                await rival
+            return await super().commit(tenant, changes)
+
+    async def live():
+        office = Office(Overtaken(MemoryStore(FixedClock())))
+        await office.desk.add_user()
+        revoke = {
+            "user": office.revocation.revoke_user(TENANT, USER),
+            "client": office.revocation.revoke_client(TENANT, CLIENT),
+        }
+        office.store.rival = revoke.pop(whom)
+        revoke.popitem()[1].close()
+        with pytest.raises(InvalidTokenError):
+            await office.desk.open(office.clock)
+        made = await office.store.count(TENANT, "family")
+        await office.desk.open(office.clock, epoch=1 if whom == "user" else 0)
+        return made, await office.store.count(TENANT, "family")
+
+    assert (0, 1) == asyncio.run(live())
 
 
 # --- by token (RFC 7009) -------------------------------------------------------------------

@@ -11,9 +11,11 @@ from datetime import datetime, timedelta
 import msgspec
 
 from kagimori.admin.audit import Trail
+from kagimori.admin.keys import KeyAdmin
 from kagimori.admin.verb import Done, commit_verb
 from kagimori.errors import NotFoundError, RefusedError
 from kagimori.keys.journal import Cause
+from kagimori.keys.timeline import KeyState, KeyUse
 from kagimori.oauth.resource import RESOURCES, Resource
 from kagimori.storage.store import ABSENT, Document, Store
 
@@ -79,10 +81,15 @@ class ApiAdmin:
     """
 
     def __init__(
-        self, store: Store, trail: Trail, now: Callable[[], datetime]
+        self,
+        store: Store,
+        trail: Trail,
+        keys: KeyAdmin,
+        now: Callable[[], datetime],
     ) -> None:
         self._store = store
         self._trail = trail
+        self._keys = keys
         self._now = now
 
     async def list(self, tenant: str) -> tuple[ApiView, ...]:
@@ -98,10 +105,12 @@ class ApiAdmin:
 
         Raises:
             ConfigError: it cannot be as asked.
-            RefusedError: the id or the identifier is taken.
+            RefusedError: the id or the identifier is taken, or no current key of the tenant
+                signs with its algorithm.
         """
         api = Resource(created=self._now(), **asdict(asked))
         api.validate()
+        await self._refuse_unsigned(tenant, api.signing_algorithm)
         taken = await RESOURCES.find(
             self._store, tenant, ("identifier", api.identifier), limit=1
         )
@@ -126,6 +135,21 @@ class ApiAdmin:
             decide,
         )
         return ApiView.of(api)
+
+    async def _refuse_unsigned(self, tenant: str, algorithm: str | None) -> None:
+        if algorithm is None:
+            return
+        current = {
+            key.algorithm
+            for key in await self._keys.list(tenant)
+            if key.use == KeyUse.SIGNING.value and key.state == KeyState.CURRENT.value
+        }
+        if algorithm not in current:
+            raise RefusedError(
+                f"No current key of {tenant} signs with {algorithm}.",
+                hint=f"Make one: kagimori keys rotate signing --algorithm {algorithm}",
+                algorithm=algorithm,
+            )
 
     async def delete(self, tenant: str, api_id: str, *, cause: Cause) -> None:
         """

@@ -36,11 +36,16 @@ APIS = (
         id=LEGACY_API,
         identifier="urn:kagimori:demo",
         name="Secret area",
+        clients=(LEGACY_CLIENT, MACHINE_CLIENT),
         bearer_in_query=True,
         legacy_error_code=True,
     ),
     NewApi(
-        id=API, identifier="urn:kagimori:api", name="Secret area (API)", scopes=("api",)
+        id=API,
+        identifier="urn:kagimori:api",
+        name="Secret area (API)",
+        scopes=("api",),
+        clients=(LEGACY_CLIENT, MACHINE_CLIENT),
     ),
 )
 

@@ -46,7 +46,7 @@ class RotationPolicy(msgspec.Struct, frozen=True, kw_only=True):
     max_age: timedelta = timedelta(minutes=5)
     verifier_refresh: timedelta = timedelta(hours=1)
     tolerance: timedelta = timedelta(seconds=30)
-    longest_life: timedelta = timedelta(hours=1)
+    longest_life: timedelta = timedelta(hours=24)
     keep_retired: timedelta = timedelta(days=90)
     unsafe_for_demos: bool = False
 

@@ -15,7 +15,7 @@ Rules of this module:
 from __future__ import annotations
 
 import enum
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 
@@ -111,5 +111,9 @@ class KeyTimeline(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 def rfc3339(instant: datetime) -> str:
     """
     Write an instant for people and scripts, in UTC, to the second (RFC 3339).
+
+    It is rounded up, so that whoever waits for it does not come too early.
     """
+    if instant.microsecond:
+        instant = instant.replace(microsecond=0) + timedelta(seconds=1)
     return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

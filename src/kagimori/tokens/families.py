@@ -229,7 +229,8 @@ class RefreshFamilies:
             now: of the request; which families make way is looked up by it.
 
         Raises:
-            InvalidTokenError: the user was disabled, removed or signed out everywhere since.
+            InvalidTokenError: the user was disabled, removed or signed out everywhere since,
+                or the client revoked meanwhile.
             ContentionError: too many races were lost.
             StoreError: as the store raises.
         """
@@ -237,6 +238,7 @@ class RefreshFamilies:
         secret = random_bytes(SECRET_BYTES)
         tag_keys = self._tag_keys.make(tenant)
         others = await self._find_leaving(tenant, user, client, policy, now)
+        began_at: list[int] = []
         keys: list[DocumentKey | Reference] = [
             DocumentKey(USER_KIND, user),
             CLIENT_EPOCHS.key(client),
@@ -247,10 +249,11 @@ class RefreshFamilies:
             user_document, epoch_document, *rest = loaded.documents
             standing = user_standing(user_document)
             if standing is None or standing.disabled or standing.epoch != epoch:
-                raise InvalidTokenError(
-                    "The sign-in is no longer valid.",
-                    detail="the user was disabled, removed or signed out meanwhile",
-                )
+                raise _sign_in_over("the user was disabled, removed or signed out")
+            # Whoever decides again lost to something: if to a revocation, this comes before it.
+            began_at.append(client_epoch(epoch_document))
+            if began_at[0] != began_at[-1]:
+                raise _sign_in_over("the client was revoked")
             opened = open_family(
                 id_=id_,
                 tenant=tenant,
@@ -263,7 +266,7 @@ class RefreshFamilies:
                 sealed_tag_key=tag_keys.sealed,
                 now=loaded.now,
                 epoch=epoch,
-                client_epoch=client_epoch(epoch_document),
+                client_epoch=began_at[0],
                 scope=scope,
                 resources=resources,
                 session=session,
@@ -388,4 +391,10 @@ def _ends_user(verdict: Redeemed, policy: RefreshPolicy) -> bool:
         verdict.outcome is Redemption.REUSE
         and verdict.is_changed
         and policy.on_reuse is OnReuse.REVOKE_USER
+    )
+
+
+def _sign_in_over(why: str) -> InvalidTokenError:
+    return InvalidTokenError(
+        "The sign-in is no longer valid.", detail=f"{why} meanwhile"
     )

@@ -232,7 +232,7 @@ class KeyStoreConformance:
         everything = [element for own in mine for element in own]
         assert of(*everything) == meaning(self.make_store(tmp_path).load())
 
-    def test_K4_one_of_many_processes_creates(self, tmp_path: Path) -> None:
+    def test_k4_one_of_many_processes_creates(self, tmp_path: Path) -> None:
         """
         K4: of 20 processes that commit on an empty store at once, exactly one succeeds.
         """
@@ -254,7 +254,7 @@ class KeyStoreConformance:
         assert 6 * ROUNDS == len(names)
         assert names == set(meaning(self.make_store(tmp_path).load()))
 
-    def test_K8_a_killed_writer_leaves_old_or_new(self, tmp_path: Path) -> None:
+    def test_k8_a_killed_writer_leaves_old_or_new(self, tmp_path: Path) -> None:
         """
         K8: after each kill -9 in the middle of commits the ring is whole, holds exactly the
         last acknowledged element or the one after it, and takes the next commit.

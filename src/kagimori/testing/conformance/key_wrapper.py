@@ -156,7 +156,7 @@ class KeyWrapperConformance:
         assert not wrapper.can_unwrap(WrappedSecret("Some.Other.XmlDecryptor, X", ""))
         assert not wrapper.can_unwrap(WrappedSecret("", wrapped.child))
 
-    def test_K3_an_envelope_moved_to_another_key_is_refused(
+    def test_k3_an_envelope_moved_to_another_key_is_refused(
         self, tmp_path: Path
     ) -> None:
         """
@@ -172,7 +172,7 @@ class KeyWrapperConformance:
 
         assert meaning(SECRET) == meaning(wrapper.unwrap(wrapped, CONTEXT))
 
-    def test_K1_an_altered_envelope_is_refused(self, tmp_path: Path) -> None:
+    def test_k1_an_altered_envelope_is_refused(self, tmp_path: Path) -> None:
         """
         K1: wherever a byte of an envelope changes, it does not open; the error is a
         `KeyWrapError` and nothing else.
@@ -251,7 +251,7 @@ class KeyWrapperConformance:
 
     # --- secrets ---------------------------------------------------------------------------
 
-    def test_K9_no_secret_shows(self, tmp_path: Path) -> None:
+    def test_k9_no_secret_shows(self, tmp_path: Path) -> None:
         """
         K9: neither the name, the repr nor an error holds a secret, and a wrapper that holds keys
         cannot be pickled.
