@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from kagimori.clock import OffsetClock
+from kagimori.clock import OffsetClock, SystemClock
 from kagimori.compose import Installation, open_installation
 from kagimori.events import FanOut
 from kagimori.founding import demo_settings, open_demo
@@ -35,24 +35,28 @@ MACHINE = "Basic " + base64.b64encode(b"machine:secret").decode()
 PASSWORD = {"grant_type": "password", "username": "test", "password": "test"}
 
 
-_template: list[Path] = []
+_templates: dict[bool, Path] = {}
 
 
-async def template() -> Path:
+async def template(*, today=False) -> Path:
     """
     Return a demo folder that is made once in a run and copied by every test.
+
+    Args:
+        today: made by this machine's clock, for real servers.
     """
-    if not _template:
+    if today not in _templates:
         parent = tempfile.mkdtemp(prefix="kagimori-world-")
         atexit.register(shutil.rmtree, parent, ignore_errors=True)
         folder = Path(parent) / "data"
         settings = demo_settings(folder, {})
-        installation = await open_demo(settings, clock=FixedClock())
+        clock = SystemClock() if today else FixedClock()
+        installation = await open_demo(settings, clock=clock)
         await installation.start()
         await installation.beat()
         await installation.close()
-        _template.append(folder)
-    return _template[0]
+        _templates[today] = folder
+    return _templates[today]
 
 
 class Recorder:

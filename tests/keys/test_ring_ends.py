@@ -204,8 +204,10 @@ def test_K12_where_nobody_counts_only_the_written_end_makes_it_safe():
     with pytest.raises(KeyStateError, match="nobody counts"):
         turned.delete(old, now=now, live=LiveTokens())
     settled = turned.settle(now=now, policy=POLICY, last_expiry=None)
-    assert settled.get(old).timeline.expires < now
-    assert settled.delete(old, now=now, live=LiveTokens()).ring.get(old) is None
+    end = settled.get(old).timeline.expires
+    with pytest.raises(KeyStateError, match="nobody counts"):
+        settled.delete(old, now=end - TICK, live=LiveTokens())
+    assert settled.delete(old, now=end, live=LiveTokens()).ring.get(old) is None
 
 
 @pytest.mark.parametrize("kind", ["next", "revoked"])

@@ -103,13 +103,14 @@ def turn_for_ever(folder, seed):
         await rings.start([TENANT])
         step = seed
         while True:
-            await rings.refresh()
-            await rings.tick(clock.now())
-            now = clock.now()
-            key = await rings.signing_key(TENANT, None, now, now + LIFE * (step % 9))
-            await rings.flush_ledger()
             step += 1
             try:
+                await rings.refresh()
+                await rings.tick(clock.now())
+                now = clock.now()
+                until = now + LIFE * (step % 9)
+                key = await rings.signing_key(TENANT, None, now, until)
+                await rings.flush_ledger()
                 if step % 3 == 0:
                     await keys.rotate(TENANT, SIGNING, replace=True, cause=CAUSE)
                 elif step % 3 == 1:

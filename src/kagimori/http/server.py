@@ -111,8 +111,13 @@ def run(process: ServerProcess, on_start: OnStart) -> None:
     Raises:
         KagimoriError: it cannot start, and waiting would not help.
     """
+
+    def started(report: StartReport) -> None:
+        on_start(report)
+        _settle_memory()
+
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(process.run(on_start))
+        runner.run(process.run(started))
 
 
 class ServerProcess:
@@ -194,7 +199,6 @@ class ServerProcess:
         ]
         try:
             await self._report(on_start, problem)
-            _settle_memory()
             if self._ending.is_set():
                 self.end()
             await self._ending.wait()

@@ -37,7 +37,8 @@ from kagimori.storage.store import (
     transact,
 )
 
-ATTEMPTS = 8
+ATTEMPTS = 25
+"""How often a reservation is tried: rings and ledgers of a herd meet, then part again."""
 
 _USE = KeyUse.SIGNING.value
 _LEDGER_KEY = LEDGERS.key(_USE)
@@ -125,7 +126,7 @@ async def flush(holdings: Holdings, held: HeldTenant) -> None:
 async def _reserve(
     holdings: Holdings, held: HeldTenant, algorithm: str | None, until: datetime
 ) -> SigningKey:
-    for _ in range(ATTEMPTS):
+    for attempt in range(ATTEMPTS):
         loaded = await holdings.store.load_many(held.tenant, [*RING_KEYS, _LEDGER_KEY])
         ring = loaded.documents[0]
         if ring is None:
@@ -153,7 +154,8 @@ async def _reserve(
             try:
                 await holdings.store.commit(held.tenant, changes)
             except ConflictError:
-                await asyncio.sleep(random.uniform(0, 0.003))  # noqa: S311 - jitter
+                most = 0.002 * (1 << min(attempt, 4))
+                await asyncio.sleep(random.uniform(0, most))  # noqa: S311 - jitter
                 continue
         # Else another process has made this room, and the ring read with it is ours.
         held.book.reserved(key.id, until)

@@ -13,6 +13,7 @@ Rules of this module:
 from __future__ import annotations
 
 import contextlib
+import enum
 import queue
 import sqlite3
 import threading
@@ -41,6 +42,15 @@ _PUT_BACK = "PRAGMA wal_checkpoint(PASSIVE)"
 _START_OVER = "PRAGMA wal_checkpoint(RESTART)"
 
 
+class _Order(enum.Enum):
+    """
+    What the thread is told.
+    """
+
+    PUT_BACK = "put back"
+    END = "end"
+
+
 class LogKeeper:
     """
     Decides when the log is put back, and does it.
@@ -54,7 +64,7 @@ class LogKeeper:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._pages = 0
-        self._orders: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        self._orders: queue.SimpleQueue[_Order] = queue.SimpleQueue()
         self._at_rest = threading.Event()
         self._at_rest.set()
         self._rest_is_due = False
@@ -101,12 +111,12 @@ class LogKeeper:
         """
         End the thread; what is left in the log is put back by the last connection to close.
         """
-        self._orders.put(False)
+        self._orders.put(_Order.END)
         self._thread.join()
 
     def _order(self) -> None:
         self._at_rest.clear()
-        self._orders.put(True)
+        self._orders.put(_Order.PUT_BACK)
 
     def _put_back_rest(self, connection: sqlite3.Connection) -> None:
         # A failure here or below shows itself in the next commit; the log holds everything.
@@ -125,7 +135,7 @@ class LogKeeper:
 
     def _run(self) -> None:
         connection: sqlite3.Connection | None = None
-        while self._orders.get():
+        while self._orders.get() is _Order.PUT_BACK:
             try:
                 connection = connection or self._database.keeper()
                 for _ in range(_ROUNDS):
@@ -134,13 +144,14 @@ class LogKeeper:
                     if self._pages - before < _REST:
                         break
             except (StoreError, *sqlite_faults.FAULTS):
-                connection = _closed(connection)
+                _close(connection)
+                connection = None
             self._rest_is_due = True
             self._at_rest.set()
-        _closed(connection)
+        _close(connection)
 
 
-def _closed(connection: sqlite3.Connection | None) -> None:
+def _close(connection: sqlite3.Connection | None) -> None:
     if connection is not None:
         with contextlib.suppress(*sqlite_faults.FAULTS):
             connection.close()

@@ -124,9 +124,7 @@ def test_R6_replays_lengthen_nothing(arena):
     place = arena()
     text = place.sign_in()
     first = place.redeem(text).family
-    tally = []
-    for _ in range(17):
-        tally.append(Counter(outcomes(herd(place.after(2 * SECOND), text))))
+    tally = [Counter(outcomes(herd(place.after(2 * SECOND), text))) for _ in range(17)]
 
     assert [{"REPLAYED": HERD}] * 14 == tally[:14]
     assert {"REUSE": 1, "REVOKED": HERD - 1} == tally[14]
