@@ -353,12 +353,12 @@ class ThrottledError(KagimoriError):
 
 
 class OAuthError(KagimoriError):
-    """
+    r"""
     An error answer of an OAuth endpoint (RFC 6749 section 5.2).
 
     Args:
         error: the registered error code.
-        description: printable ASCII without ``"`` and ``\\`` (TOK-5).
+        description: printable ASCII without ``"`` and ``\`` (TOK-5).
         status: the HTTP status.
         challenge: the value of ``WWW-Authenticate``, where one is due.
         retry_after: seconds, where trying later makes sense.

@@ -122,7 +122,11 @@ def _with_wrapper(settings: Settings, *, insecure: bool) -> Settings:
         raise ConfigError(
             "--insecure-plaintext-keys contradicts --wrapper.", hint="Leave one out."
         )
-    return msgspec.structs.replace(settings, wrapper="plaintext:") if plaintext else settings
+    return (
+        msgspec.structs.replace(settings, wrapper="plaintext:")
+        if plaintext
+        else settings
+    )
 
 
 def _check_algorithm(name: str) -> None:
@@ -173,9 +177,7 @@ async def ensure_default_tenant(
 # --- the demo world ------------------------------------------------------------------------
 
 
-def demo_settings(
-    folder: Path, environ: Mapping[str, str] | None = None
-) -> Settings:
+def demo_settings(folder: Path, environ: Mapping[str, str] | None = None) -> Settings:
     """
     Return the settings of a demo folder, made new or moved to the port it is to listen on.
 

@@ -20,24 +20,24 @@ class Program:
 
     data: Path
 
-    def __call__(self, *arguments, input=None, language="en"):
+    def __call__(self, *arguments, typed=None, language="en"):
         return CliRunner().invoke(
             main,
             ["--lang", language, *arguments],
-            input=input,
+            input=typed,
             env={"KAGIMORI_DATA": str(self.data), "NO_COLOR": "1"},
         )
 
-    def ok(self, *arguments, input=None):
-        result = self(*arguments, input=input)
+    def ok(self, *arguments, typed=None):
+        result = self(*arguments, typed=typed)
         assert 0 == result.exit_code, result.output
         return result
 
-    def json(self, *arguments, input=None):
-        return json.loads(self.ok(*arguments, "--json", input=input).stdout)
+    def json(self, *arguments, typed=None):
+        return json.loads(self.ok(*arguments, "--json", typed=typed).stdout)
 
-    def fails(self, code, *arguments, input=None):
-        result = self(*arguments, input=input)
+    def fails(self, code, *arguments, typed=None):
+        result = self(*arguments, typed=typed)
         assert code == result.exit_code, (result.exit_code, result.output)
         return result.stderr
 

@@ -34,7 +34,11 @@ def test_the_owners_link_is_shown_once_and_stored_as_a_hash(program, tmp_path):
     secret.write_text("a long and lonely passphrase")
     secret.chmod(0o600)
     made = program.json(
-        "init", "--issuer", "https://a.example", "--wrapper", f"passphrase:file:{secret}"
+        "init",
+        "--issuer",
+        "https://a.example",
+        "--wrapper",
+        f"passphrase:file:{secret}",
     )
 
     token = made["owner_link"].partition("invitation=")[2]
@@ -69,7 +73,10 @@ def test_K10_a_wrapper_named_plaintext_is_no_way_around(program):
 
 @pytest.mark.parametrize(
     "wrapper",
-    ["certificate:/x.pfx?password=hunter2", "certificate:/x.pfx?password=hunter2&key=/k"],
+    [
+        "certificate:/x.pfx?password=hunter2",
+        "certificate:/x.pfx?password=hunter2&key=/k",
+    ],
 )
 def test_a_literal_password_is_refused_and_not_repeated(program, wrapper):
     """
@@ -121,13 +128,13 @@ def test_an_algorithm_that_nobody_signs_with_is_refused(program):
     HS256 and none are no choices.
     """
     for name in ("HS256", "none", "x"):
-        result = init(
-            program, "--insecure-plaintext-keys", "--signing-algorithm", name
-        )
+        result = init(program, "--insecure-plaintext-keys", "--signing-algorithm", name)
         assert 3 == result.exit_code
 
 
-def test_serve_without_demo_refuses_a_demo_folder_and_demo_refuses_a_real_one(installed):
+def test_serve_without_demo_refuses_a_demo_folder_and_demo_refuses_a_real_one(
+    installed,
+):
     """
     A real folder never becomes a demo world, nor the reverse.
     """

@@ -106,7 +106,7 @@ def test_emergency_asks_first_and_without_a_terminal_needs_yes(installed):
 
 def test_a_waiting_key_can_be_cancelled(installed):
     """
-    cancel takes a NEXT back; with none waiting it is refused.
+    Cancel takes a NEXT back; with none waiting it is refused.
     """
     installed.ok("keys", "rotate", "signing")
 
@@ -118,7 +118,7 @@ def test_a_waiting_key_can_be_cancelled(installed):
 
 def test_K12_the_current_key_cannot_be_deleted(installed):
     """
-    delete refuses a key that signs, and one that nobody knows.
+    Delete refuses a key that signs, and one that nobody knows.
     """
     kid = signing(installed)["current"]["kid"]
 
@@ -142,7 +142,7 @@ def test_revoke_replaces_a_current_key_at_once(installed):
 
 def test_another_algorithm_becomes_the_default_by_name(installed):
     """
-    rotate --algorithm A --default turns A's key and makes it the default from then on.
+    Rotate --algorithm A --default turns A's key and makes it the default from then on.
     """
     outcome = installed.json(
         *("keys", "rotate", "signing", "--algorithm", "PS256", "--default"),
@@ -159,7 +159,9 @@ def test_cookie_keys_turn_by_the_same_verbs(installed):
     """
     installed.ok("keys", "rotate", "cookie")
 
-    states = {k["state"] for k in installed.json("keys", "list") if k["use"] == "cookie"}
+    states = {
+        k["state"] for k in installed.json("keys", "list") if k["use"] == "cookie"
+    }
     assert {"current", "next"} == states
     installed.ok("keys", "cancel", "cookie")
 

@@ -21,14 +21,14 @@ def shop(installed):
         *("--scope", "read", "--api", "orders", "--allow-operator-grants"),
     )
     installed.ok(
-        "users", "create", "mina", "--password-stdin", input="four walnuts sing late\n"
+        "users", "create", "mina", "--password-stdin", typed="four walnuts sing late\n"
     )
     return installed
 
 
 def test_a_tenant_is_made_with_its_keys_and_goes_with_them(installed):
     """
-    create makes signing and cookie keys; delete needs --yes and takes all.
+    Create makes signing and cookie keys; delete needs --yes and takes all.
     """
     installed.ok("tenants", "create", "acme", "--name", "ACME")
 
@@ -50,7 +50,7 @@ def test_the_default_tenant_is_never_deleted(installed):
 
 def test_a_tenant_can_be_disabled_and_enabled(installed):
     """
-    disable and enable show in the list.
+    Disable and enable show in the list.
     """
     installed.ok("tenants", "create", "acme")
     installed.ok("tenants", "disable", "acme", "--yes")
@@ -80,12 +80,16 @@ def test_a_generated_secret_is_shown_once_and_a_second_stands_beside_it(installe
     assert "digest" not in json.dumps(left)
 
 
-@pytest.mark.parametrize("secret", ["secret", "password123", "short", "shopshopshopshop"])
+@pytest.mark.parametrize(
+    "secret", ["secret", "password123", "short", "shopshopshopshop"]
+)
 def test_K10_a_weak_chosen_secret_is_refused(installed, secret):
     """
     Known, short and guessable secrets are refused outside the demo world.
     """
-    result = installed("clients", "create", "shop", "--secret-stdin", input=secret + "\n")
+    result = installed(
+        "clients", "create", "shop", "--secret-stdin", typed=secret + "\n"
+    )
 
     assert 3 == result.exit_code
     assert [] == installed.json("clients", "list")
@@ -97,7 +101,9 @@ def test_K10_a_strong_chosen_secret_is_taken(installed):
     """
     strong = "uJ3kq9Xw2LmP8vTzR5nYc7BdF4hGs6Ae"
 
-    made = installed.json("clients", "create", "shop", "--secret-stdin", input=strong + "\n")
+    made = installed.json(
+        "clients", "create", "shop", "--secret-stdin", typed=strong + "\n"
+    )
 
     assert made["secret"] is None
 
@@ -110,7 +116,15 @@ def test_the_legacy_profile_is_given_by_name_and_with_a_warning(installed):
 
     assert "passwords" in said
     installed.ok(
-        *("clients", "create", "old", "--profile", "legacy-2015", "--grant", "password"),
+        *(
+            "clients",
+            "create",
+            "old",
+            "--profile",
+            "legacy-2015",
+            "--grant",
+            "password",
+        ),
         "--yes",
     )
     installed.fails(3, "clients", "create", "new", "--grant", "password")
@@ -163,7 +177,9 @@ def test_K10_a_weak_password_is_refused(installed):
     """
     Known passwords are refused; the accepted twin stands in the fixture `shop`.
     """
-    result = installed("users", "create", "mina", "--password-stdin", input="password\n")
+    result = installed(
+        "users", "create", "mina", "--password-stdin", typed="password\n"
+    )
 
     assert 3 == result.exit_code
     assert ["owner"] == [user["username"] for user in installed.json("users", "list")]
@@ -173,25 +189,27 @@ def test_a_username_belongs_to_one_user(shop):
     """
     A second user of the same name, whatever its case, is refused.
     """
-    shop.fails(6, "users", "create", "MINA", "--password-stdin", input="six cold pears wake\n")
+    shop.fails(
+        6, "users", "create", "MINA", "--password-stdin", typed="six cold pears wake\n"
+    )
 
 
 def test_an_operator_issues_inspects_and_revokes(shop):
     """
-    tokens issue starts a family where the client allows it; inspect tells of it, revoke ends it.
+    Tokens issue starts a family where the client allows it; inspect tells of it, revoke ends it.
     """
     answer = shop.json("tokens", "issue", "--client", "shop", "--user", "mina")
 
-    refresh = shop.json("tokens", "inspect", input=answer["refresh_token"] + "\n")
-    access = shop.json("tokens", "inspect", input=answer["access_token"] + "\n")
+    refresh = shop.json("tokens", "inspect", typed=answer["refresh_token"] + "\n")
+    access = shop.json("tokens", "inspect", typed=answer["access_token"] + "\n")
     assert ("refresh_token", True) == (refresh["kind"], refresh["active"])
     assert ("access_token", True) == (access["kind"], access["active"])
     assert "https://orders.example" == access["facts"]["audience"]
 
-    shop.ok("tokens", "revoke", input=answer["refresh_token"] + "\n")
+    shop.ok("tokens", "revoke", typed=answer["refresh_token"] + "\n")
 
-    refresh = shop.json("tokens", "inspect", input=answer["refresh_token"] + "\n")
-    access = shop.json("tokens", "inspect", input=answer["access_token"] + "\n")
+    refresh = shop.json("tokens", "inspect", typed=answer["refresh_token"] + "\n")
+    access = shop.json("tokens", "inspect", typed=answer["access_token"] + "\n")
     assert (False, "operator") == (refresh["active"], refresh["reason"])
     assert (False, "revoked") == (access["active"], access["reason"])
 
@@ -224,20 +242,20 @@ def test_all_of_a_user_is_listed_and_revoked(shop):
 
 def test_a_new_password_ends_what_the_old_one_began(shop):
     """
-    users password raises the epoch: earlier families end; --keep-sessions keeps them.
+    Users password raises the epoch: earlier families end; --keep-sessions keeps them.
     """
     shop.ok("tokens", "issue", "--client", "shop", "--user", "mina")
     new = ("users", "password", "mina", "--password-stdin")
 
-    kept = shop.json(*new, "--keep-sessions", input="nine green kites drift\n")
-    ended = shop.json(*new, input="seven lazy bells hum\n")
+    kept = shop.json(*new, "--keep-sessions", typed="nine green kites drift\n")
+    ended = shop.json(*new, typed="seven lazy bells hum\n")
 
     assert (0, 1) == (kept["families_revoked"], ended["families_revoked"])
 
 
 def test_a_disabled_user_gets_nothing_until_enabled(shop):
     """
-    users disable ends sign-ins and stops new ones.
+    Users disable ends sign-ins and stops new ones.
     """
     issue = ("tokens", "issue", "--client", "shop", "--user", "mina")
     shop.ok(*issue)
@@ -249,12 +267,12 @@ def test_a_disabled_user_gets_nothing_until_enabled(shop):
 
 def test_a_text_that_is_no_token_is_told_so(shop):
     """
-    inspect says unknown, revoke refuses, neither shows a traceback.
+    Inspect says unknown, revoke refuses, neither shows a traceback.
     """
-    found = shop.json("tokens", "inspect", input="kgm_rt_nonsense\n")
+    found = shop.json("tokens", "inspect", typed="kgm_rt_nonsense\n")
 
     assert ("unknown", False) == (found["kind"], found["active"])
-    assert "Traceback" not in shop("tokens", "revoke", input="x.y.z\n").output
+    assert "Traceback" not in shop("tokens", "revoke", typed="x.y.z\n").output
 
 
 def test_names_and_spans_that_make_no_sense_are_usage_errors(installed):
@@ -308,7 +326,7 @@ def test_doctor_finds_a_damaged_audit_trail(shop):
 
 def test_version_and_completion_work_without_an_installation(program):
     """
-    version names what is installed; completion prints a script for each shell.
+    Version names what is installed; completion prints a script for each shell.
     """
     assert "0.1.0" == program.json("version")["kagimori"]
     for shell in ("bash", "zsh", "fish"):

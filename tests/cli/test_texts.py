@@ -31,12 +31,16 @@ def test_all_languages_hold_the_same_keys_and_parameters():
     """
     english, japanese = catalogue("en"), catalogue("ja")
     # Errors are raised with English texts of their own: only translations need an entry.
-    own = {key for key in english if not key.startswith(("error.", "hint.", "finding."))}
+    own = {
+        key for key in english if not key.startswith(("error.", "hint.", "finding."))
+    }
 
     assert own == {
         key for key in japanese if not key.startswith(("error.", "hint.", "finding."))
     }
-    assert [key for key in own if parameters(english[key]) != parameters(japanese[key])] == []
+    assert [
+        key for key in own if parameters(english[key]) != parameters(japanese[key])
+    ] == []
 
 
 def test_every_text_that_the_program_names_is_there():
@@ -56,7 +60,7 @@ def test_every_text_that_the_program_names_is_there():
 
 
 @pytest.mark.parametrize(
-    "environ,expected",
+    ("environ", "expected"),
     [
         ({}, "en"),
         ({"LANG": "ja_JP.UTF-8"}, "ja"),

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import msgspec
 
+import kagimori
 from kagimori.crypto.digests import b64url_encode
 from kagimori.tokens.denied import Denied
 from kagimori.tokens.family import EndReason, SealedTagKey, Seen, open_family
@@ -153,7 +154,12 @@ def main(folder):
             CLIENT_EPOCHS.put("app", ClientEpoch(2, START), 0).body
         ),
     }
-    frozen = {"made_with": "kagimori 0.1", "families": families, "documents": others}
+    frozen = {
+        "made_with": f"kagimori {kagimori.__version__}",
+        "made_by": "tests/frozen/make_refresh_families.py",
+        "families": families,
+        "documents": others,
+    }
     path = Path(folder) / "refresh_families.json"
     path.write_text(json.dumps(frozen, indent=1) + "\n", encoding="utf-8")
     # What was written must be readable before it is frozen.

@@ -416,19 +416,17 @@ def test_https_of_an_unknown_authority_is_refused(authority):
 # --- its thread ----------------------------------------------------------------------------
 
 
-def threads():
-    return [each for each in threading.enumerate() if each.name == "kagimori-jwks"]
-
-
 def test_the_thread_ends_with_close():
     """
     Closing ends the thread; what was fetched goes on verifying.
     """
     with Publisher(KEY) as publisher, Api(publisher) as api:
+        assert api.source._thread is None
         assert api.accepts(sign(claims()))
-        assert threads()
+        thread = api.source._thread
+        assert thread.is_alive()
         api.verifier.close()
-        until(lambda: not threads())
+        until(lambda: not thread.is_alive())
 
         assert api.accepts(sign(claims()))
         assert not api.accepts(foreign(1))
@@ -443,11 +441,12 @@ def test_the_thread_ends_with_its_verifier():
             publisher.url, issuer=ISSUER, audience=AUDIENCE
         )
         verifier.verify(sign(claims()), now=NOW)
-        assert threads()
+        thread = verifier._source._thread
+        assert thread.is_alive()
         del verifier
         gc.collect()
 
-        until(lambda: not threads())
+        until(lambda: not thread.is_alive())
 
 
 FORKING = """

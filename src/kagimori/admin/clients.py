@@ -11,13 +11,17 @@ Rules of this module:
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
 
 import msgspec
 
 from kagimori.admin.audit import Trail
+from kagimori.admin.client_views import (
+    ClientMade,
+    ClientView,
+    NewClient,
+    SecretMade,
+)
 from kagimori.admin.verb import Done, commit_verb
 from kagimori.errors import NotFoundError, RefusedError
 from kagimori.identity.hashing import HashPool
@@ -25,127 +29,18 @@ from kagimori.keys.journal import Cause
 from kagimori.oauth.client import (
     CLIENTS,
     MAX_SECRETS,
-    AfterExpiry,
     AuthMethod,
     Client,
     ClientSecret,
     GrantType,
-    Profile,
 )
 from kagimori.oauth.resource import RESOURCES
 from kagimori.oauth.secrets import choose_secret, generate_secret
 from kagimori.storage.store import ABSENT, Document, Store
 from kagimori.tokens.family import EndReason
-from kagimori.tokens.policy import RefreshPolicy
 from kagimori.tokens.revocation import FamilyRevocation
 
 PAGE = 200
-
-
-@dataclass(frozen=True, slots=True)
-class NewClient:
-    """
-    What an operator says of a client to be registered; see `Client` for the fields.
-
-    Attributes:
-        secret: a chosen secret; ``None`` generates one where the method needs one.
-    """
-
-    id: str
-    name: str = ""
-    profile: Profile = Profile.DEFAULT
-    auth_method: AuthMethod = AuthMethod.BASIC
-    grants: tuple[str, ...] = ()
-    scopes: tuple[str, ...] = ()
-    resources: tuple[str, ...] = ()
-    jwks: dict[str, Any] | None = None
-    access_token_lifetime: timedelta | None = None
-    after_expiry: AfterExpiry = AfterExpiry.REFRESH
-    refresh: RefreshPolicy | None = None
-    may_introspect: bool = False
-    allow_operator_grants: bool = False
-    secret: str | None = field(default=None, repr=False)
-
-
-class SecretView(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    What may be shown of a secret.
-    """
-
-    id: str
-    created: datetime
-    expires: datetime | None
-    last: str
-
-
-class ClientView(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    What may be shown of a client.
-    """
-
-    id: str
-    name: str
-    created: datetime
-    profile: str
-    auth_method: str
-    grants: tuple[str, ...]
-    scopes: tuple[str, ...]
-    resources: tuple[str, ...]
-    access_token_lifetime: int | None
-    may_introspect: bool
-    allow_operator_grants: bool
-    disabled: bool
-    secrets: tuple[SecretView, ...]
-
-    @classmethod
-    def of(cls, client: Client) -> ClientView:
-        """
-        Return the view of a client; lifetimes in seconds.
-        """
-        lifetime = client.access_token_lifetime
-        return cls(
-            id=client.id,
-            name=client.name,
-            created=client.created,
-            profile=client.profile.value,
-            auth_method=client.auth_method.value,
-            grants=client.grants,
-            scopes=client.scopes,
-            resources=client.resources,
-            access_token_lifetime=int(lifetime.total_seconds()) if lifetime else None,
-            may_introspect=client.may_introspect,
-            allow_operator_grants=client.allow_operator_grants,
-            disabled=client.disabled,
-            secrets=tuple(
-                SecretView(
-                    id=secret.id,
-                    created=secret.created,
-                    expires=secret.expires,
-                    last=secret.last,
-                )
-                for secret in client.secrets
-            ),
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class ClientMade:
-    """
-    A client just registered, and its generated secret, shown once.
-    """
-
-    client: ClientView
-    secret: str | None = field(default=None, repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class SecretMade:
-    """
-    A secret just added; its text is there only where it was generated.
-    """
-
-    id: str
-    secret: str | None = field(default=None, repr=False)
 
 
 class ClientAdmin:
@@ -242,9 +137,7 @@ class ClientAdmin:
         ) -> Done[ClientMade]:
             if documents[0] is not None:
                 raise RefusedError(f"There is a client {client.id!r} already.")
-            for resource, document in zip(
-                client.resources, documents[1:], strict=True
-            ):
+            for resource, document in zip(client.resources, documents[1:], strict=True):
                 if document is None:
                     raise NotFoundError(
                         f"There is no API {resource!r}.",
@@ -330,7 +223,12 @@ class ClientAdmin:
             return msgspec.structs.replace(client, secrets=left)
 
         await self._change(
-            tenant, client_id, "client.secret_withdrawn", cause, change, secret=secret_id
+            tenant,
+            client_id,
+            "client.secret_withdrawn",
+            cause,
+            change,
+            secret=secret_id,
         )
 
     async def disable(self, tenant: str, client_id: str, *, cause: Cause) -> int:
@@ -388,7 +286,11 @@ class ClientAdmin:
         )
 
     async def _secret(
-        self, chosen: str | None, client_id: str, now: datetime, expires: datetime | None
+        self,
+        chosen: str | None,
+        client_id: str,
+        now: datetime,
+        expires: datetime | None,
     ) -> tuple[ClientSecret, str | None]:
         if chosen is None:
             generated = generate_secret(now, expires=expires)

@@ -14,7 +14,8 @@ from __future__ import annotations
 from datetime import timedelta
 
 from kagimori.admin.apis import ApiAdmin, NewApi
-from kagimori.admin.clients import ClientAdmin, NewClient
+from kagimori.admin.client_views import NewClient
+from kagimori.admin.clients import ClientAdmin
 from kagimori.admin.users import UserAdmin
 from kagimori.errors import RefusedError
 from kagimori.keys.journal import Cause
@@ -72,7 +73,9 @@ CLIENTS = (
 )
 
 
-async def make_demo_world(apis: ApiAdmin, clients: ClientAdmin, users: UserAdmin) -> None:
+async def make_demo_world(
+    apis: ApiAdmin, clients: ClientAdmin, users: UserAdmin
+) -> None:
     """
     Make what is missing of the demo world in the tenant `default`.
 

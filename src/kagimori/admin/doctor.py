@@ -111,7 +111,9 @@ def of_error(check: str, error: KagimoriError) -> Finding:
     )
 
 
-async def guarded(check: str, work: Awaitable[Iterable[Finding]]) -> tuple[Finding, ...]:
+async def guarded(
+    check: str, work: Awaitable[Iterable[Finding]]
+) -> tuple[Finding, ...]:
     """
     Run one check; an error becomes its finding.
     """
@@ -234,7 +236,9 @@ def check_keys(
                     use=use.value,
                 )
             )
-        found += [_overdue(tenant, key) for key in current if key.due and key.due <= now]
+        found += [
+            _overdue(tenant, key) for key in current if key.due and key.due <= now
+        ]
     if found:
         return tuple(found)
     waiting = sum(key.state == KeyState.NEXT.value for key in keys)

@@ -122,7 +122,9 @@ class TokenAdmin:
         """
         user = await self._users.find(context.id, username)
         details = {"client": client, "scope": scope or ""}
-        await self._note(context.id, "token.issued_by_operator", user.id, cause, details)
+        await self._note(
+            context.id, "token.issued_by_operator", user.id, cause, details
+        )
         return await self._operator.issue(
             context,
             client=client,
@@ -225,7 +227,8 @@ class TokenAdmin:
         if family is not None:
             if await self._families.get_family(tenant, family) is None:
                 raise NotFoundError(
-                    f"There is no family {family!r}.", hint="See `kagimori tokens list`."
+                    f"There is no family {family!r}.",
+                    hint="See `kagimori tokens list`.",
                 )
             await self._note(tenant, "family.revoked", family, cause)
             return int(await revocation.revoke_family(tenant, family))
@@ -250,7 +253,9 @@ class TokenAdmin:
                 tenant, user=user, client=client, limit=PAGE, after=after
             )
             for family in page:
-                count += await self._families.revocation.revoke_family(tenant, family.id)
+                count += await self._families.revocation.revoke_family(
+                    tenant, family.id
+                )
             if len(page) < PAGE:
                 return count
             after = page[-1].id

@@ -163,9 +163,7 @@ class UserAdmin:
             changed = with_password_hash(user, hashed)
             return changed if keep_sessions else _later_epoch(changed)
 
-        user = await self._change(
-            tenant, username, "user.password_set", cause, change
-        )
+        user = await self._change(tenant, username, "user.password_set", cause, change)
         if keep_sessions:
             return 0
         return await self._end_families(tenant, user, EndReason.USER_SIGNED_OUT)

@@ -76,6 +76,4 @@ async def commit_verb(
         entries = trail.facts(tenant, loaded.documents[own:], loaded.now, facts)
         return Decision(done.result, (*done.changes, *entries))
 
-    return await transact(
-        store, tenant, [*keys, *trail.keys], rule, attempts=ATTEMPTS
-    )
+    return await transact(store, tenant, [*keys, *trail.keys], rule, attempts=ATTEMPTS)

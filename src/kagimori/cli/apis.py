@@ -22,7 +22,9 @@ command = group("apis")
 @option("--scope", "scopes", multiple=True, metavar="SCOPE", help="option.api_scope")
 @option("--algorithm", metavar="A", help="option.api_algorithm")
 @option("--access-token-lifetime", metavar="SPAN", help="option.lifetime")
-@option("--client", "clients", multiple=True, metavar="CLIENT", help="option.api_client")
+@option(
+    "--client", "clients", multiple=True, metavar="CLIENT", help="option.api_client"
+)
 @option("--reason", default="", help="option.reason")
 @click.pass_context
 def create(
@@ -76,8 +78,14 @@ def list_(context: click.Context, tenant: str) -> None:
         return
     texts = output.texts
     output.table(
-        [texts("column.id"), texts("column.identifier"), texts("column.scopes")]
-        + [texts("keys.algorithm"), texts("column.state"), texts("column.created")],
+        [
+            texts("column.id"),
+            texts("column.identifier"),
+            texts("column.scopes"),
+            texts("keys.algorithm"),
+            texts("column.state"),
+            texts("column.created"),
+        ],
         [
             [
                 api.id,
@@ -107,9 +115,7 @@ def delete(
     output = session(context).output
     confirm(context, yes, "apis.delete.confirm", api=api)
     with installed(context) as installation:
-        installation.run(
-            installation.apis.delete(tenant, api, cause=cause(reason))
-        )
+        installation.run(installation.apis.delete(tenant, api, cause=cause(reason)))
     if output.as_json:
         output.json({"id": api})
         return

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from kagimori.admin.clients import ClientView, NewClient
+from kagimori.admin.client_views import ClientView, NewClient
 from kagimori.cli.command import Command, confirm, group, option, session
 from kagimori.cli.running import cause, installed, tenant_option
 from kagimori.cli.times import lifetime, stamp
@@ -49,6 +49,7 @@ command = group("clients")
 @click.pass_context
 def create(
     context: click.Context,
+    /,
     client: str,
     tenant: str,
     *,
@@ -134,9 +135,15 @@ def list_(context: click.Context, tenant: str) -> None:
         return
     texts = output.texts
     output.table(
-        [texts("column.id"), texts("column.profile"), texts("column.auth_method")]
-        + [texts("column.grants"), texts("column.scopes"), texts("column.apis")]
-        + [texts("column.state")],
+        [
+            texts("column.id"),
+            texts("column.profile"),
+            texts("column.auth_method"),
+            texts("column.grants"),
+            texts("column.scopes"),
+            texts("column.apis"),
+            texts("column.state"),
+        ],
         [
             [
                 client.id,
@@ -168,8 +175,13 @@ def show(context: click.Context, client: str, tenant: str) -> None:
         return
     texts = output.texts
     output.table(
-        [texts("column.id"), texts("column.name"), texts("column.profile")]
-        + [texts("column.auth_method"), texts("column.created")],
+        [
+            texts("column.id"),
+            texts("column.name"),
+            texts("column.profile"),
+            texts("column.auth_method"),
+            texts("column.created"),
+        ],
         [
             [
                 found.id,
@@ -183,8 +195,12 @@ def show(context: click.Context, client: str, tenant: str) -> None:
     if found.secrets:
         output.line()
         output.table(
-            [texts("column.secret"), texts("column.ends_in")]
-            + [texts("column.created"), texts("column.expires")],
+            [
+                texts("column.secret"),
+                texts("column.ends_in"),
+                texts("column.created"),
+                texts("column.expires"),
+            ],
             [
                 [secret.id, secret.last, stamp(secret.created), stamp(secret.expires)]
                 for secret in found.secrets

@@ -269,7 +269,13 @@ def fail(current: Session, error: errors.KagimoriError) -> NoReturn:
     sys.exit(exit_code(error))
 
 
-def confirm(context: click.Context, yes: bool, key: str, /, **params: object) -> None:
+def confirm(
+    context: click.Context,
+    yes: bool,  # noqa: FBT001 - the value of --yes
+    key: str,
+    /,
+    **params: object,
+) -> None:
     """
     Ask before something is destroyed; without a terminal to ask on, `--yes` must say so.
 

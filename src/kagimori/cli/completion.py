@@ -16,6 +16,9 @@ SHELLS = ("bash", "zsh", "fish")
 @click.argument("shell", type=click.Choice(SHELLS))
 @click.pass_context
 def command(context: click.Context, shell: str) -> None:
+    """
+    Print the script of a shell.
+    """
     kind = get_completion_class(shell)
     if kind is None:  # pragma: no cover - SHELLS are all known to click
         raise click.UsageError(shell)

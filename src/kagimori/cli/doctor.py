@@ -26,9 +26,7 @@ STYLES = {Verdict.GOOD: "good", Verdict.WARNING: "warning", Verdict.BAD: "error"
 )
 @option("--yes", is_flag=True, help="option.yes")
 @click.pass_context
-def command(
-    context: click.Context, *, accept_restored: str | None, yes: bool
-) -> None:
+def command(context: click.Context, *, accept_restored: str | None, yes: bool) -> None:
     """
     Check clock, database, ring, wrapping, keys and file modes.
     """

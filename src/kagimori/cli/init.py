@@ -17,7 +17,9 @@ from kagimori.cli.running import cause
 @option("--wrapper", metavar="URL", help="option.wrapper")
 @option("--ring", metavar="URL", help="option.ring")
 @option("--store", metavar="URL", help="option.store")
-@option("--signing-algorithm", default="ES256", metavar="A", help="option.signing_algorithm")
+@option(
+    "--signing-algorithm", default="ES256", metavar="A", help="option.signing_algorithm"
+)
 @option("--owner", default="owner", metavar="USERNAME", help="option.owner")
 @option("--insecure-plaintext-keys", is_flag=True, help="option.insecure_plaintext")
 @click.pass_context

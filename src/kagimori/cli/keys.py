@@ -57,9 +57,7 @@ def list_(context: click.Context, tenant: str, use: str | None) -> None:
     )
 
 
-def _draw(
-    output: Output, use: KeyUse, views: Sequence[KeyView], now: datetime
-) -> None:
+def _draw(output: Output, use: KeyUse, views: Sequence[KeyView], now: datetime) -> None:
     marks = timeline.marks_for(sys.stdout.encoding)
     axis = timeline.axis_of(views, now, COLUMNS)
     output.line()
@@ -184,9 +182,7 @@ def cancel(
     """
     with installed(context) as installation:
         outcome = installation.run(
-            installation.keys.cancel(
-                tenant, KeyUse(use), kid=kid, cause=cause(reason)
-            )
+            installation.keys.cancel(tenant, KeyUse(use), kid=kid, cause=cause(reason))
         )
     _tell(context, "keys.cancel.done", outcome)
 
@@ -238,9 +234,7 @@ def revoke(
     confirm(context, yes, "keys.revoke.confirm", kid=kid)
     with installed(context) as installation:
         outcome = installation.run(
-            installation.keys.revoke(
-                tenant, KeyUse(use), kid, cause=cause(reason)
-            )
+            installation.keys.revoke(tenant, KeyUse(use), kid, cause=cause(reason))
         )
     _tell(context, "keys.revoke.done", outcome)
 

@@ -32,6 +32,9 @@ MODULES = {
 )
 @click.pass_context
 def main(context: click.Context) -> None:
+    """
+    Begin an invocation.
+    """
     session(context)
 
 

@@ -177,7 +177,7 @@ class Output:
         )
         for row in cells:
             shown = [
-                self.style(pad(cell, widths[column]), row[column].lower())
+                self.style(pad(cell, widths[column]), cell.lower())
                 if column == state
                 else pad(cell, widths[column])
                 for column, cell in enumerate(row)

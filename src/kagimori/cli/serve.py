@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from kagimori.cli.command import Command, option, session
-from kagimori.cli.output import Output
+from kagimori.cli.output import Output, pad, width
 from kagimori.cli.times import stamp
 from kagimori.errors import ConfigError, RefusedError
 
@@ -24,7 +24,13 @@ if TYPE_CHECKING:
 @option("--listen", metavar="HOST:PORT", help="option.listen")
 @option("--admin-listen", metavar="HOST:PORT", help="option.admin_listen")
 @option("--workers", type=click.IntRange(1, 256), help="option.workers")
-@option("--trusted-proxy", "proxies", multiple=True, metavar="CIDR", help="option.trusted_proxy")
+@option(
+    "--trusted-proxy",
+    "proxies",
+    multiple=True,
+    metavar="CIDR",
+    help="option.trusted_proxy",
+)
 @option("--access-log", is_flag=True, help="option.access_log")
 @click.pass_context
 def command(
@@ -104,7 +110,9 @@ def show(output: Output, report: StartReport) -> None:
         (texts("serve.data"), report.data),
     ]
     if report.earlier_issuers:
-        said = texts("serve.earlier_accepted", issuers=", ".join(report.earlier_issuers))
+        said = texts(
+            "serve.earlier_accepted", issuers=", ".join(report.earlier_issuers)
+        )
         rows.append((texts("serve.earlier"), said))
     for key in report.keys:
         due = texts("serve.key_due", when=stamp(key.due)) if key.due else ""
@@ -112,8 +120,6 @@ def show(output: Output, report: StartReport) -> None:
             due = texts("keys.until.rotated")
         use = texts(f"serve.use.{key.use}")
         rows.append((use, f"{key.algorithm}  {key.kid}  {due}"))
-    from kagimori.cli.output import pad, width
-
     columns = max(width(name) for name, _ in rows)
     for name, value in rows:
         output.line(f"  {output.style(pad(name, columns), 'quiet')}  {value}")
@@ -123,10 +129,12 @@ def show(output: Output, report: StartReport) -> None:
         output.line()
         output.line(output.style(texts("serve.unfit"), "warning"))
         for unfit in report.unfit:
-            key = f"serve.unfit.{unfit.code}"
-            said = texts(key, **unfit.params) if texts.has(key) else unfit.text
+            name = f"serve.unfit.{unfit.code}"
+            said = texts(name, **unfit.params) if texts.has(name) else unfit.text
             output.line(f"  • {said}")
-            output.line(f"    {output.style(texts('output.hint'), 'quiet')} {unfit.command}")
+            output.line(
+                f"    {output.style(texts('output.hint'), 'quiet')} {unfit.command}"
+            )
     if report.transcript:
         output.line()
         output.say("serve.try")

@@ -54,8 +54,13 @@ def list_(context: click.Context) -> None:
         return
     texts = output.texts
     output.table(
-        [texts("column.id"), texts("column.name"), texts("column.host")]
-        + [texts("column.state"), texts("column.created")],
+        [
+            texts("column.id"),
+            texts("column.name"),
+            texts("column.host"),
+            texts("column.state"),
+            texts("column.created"),
+        ],
         [
             [
                 tenant.id,
@@ -80,9 +85,7 @@ def disable(context: click.Context, tenant: str, *, reason: str, yes: bool) -> N
     """
     confirm(context, yes, "tenants.disable.confirm", tenant=tenant)
     with installed(context) as installation:
-        installation.run(
-            installation.tenants.disable(tenant, cause=cause(reason))
-        )
+        installation.run(installation.tenants.disable(tenant, cause=cause(reason)))
     _said(context, "tenants.disabled", tenant)
 
 
@@ -95,9 +98,7 @@ def enable(context: click.Context, tenant: str, reason: str) -> None:
     Let a disabled tenant answer again.
     """
     with installed(context) as installation:
-        installation.run(
-            installation.tenants.enable(tenant, cause=cause(reason))
-        )
+        installation.run(installation.tenants.enable(tenant, cause=cause(reason)))
     _said(context, "tenants.enabled", tenant)
 
 
@@ -116,9 +117,7 @@ def delete(
     confirm(context, yes, "tenants.delete.confirm", tenant=tenant)
     with installed(context) as installation:
         installation.run(
-            installation.tenants.delete(
-                tenant, force=force, cause=cause(reason)
-            )
+            installation.tenants.delete(tenant, force=force, cause=cause(reason))
         )
     _said(context, "tenants.deleted", tenant)
 

@@ -22,19 +22,39 @@ class Life(Protocol):
     """
 
     @property
-    def published(self) -> datetime | None: ...
+    def published(self) -> datetime | None:
+        """
+        Say when it entered the JWKS or the ring.
+        """
+        ...
 
     @property
-    def activates(self) -> datetime | None: ...
+    def activates(self) -> datetime | None:
+        """
+        Say from when on it signs or protects.
+        """
+        ...
 
     @property
-    def due(self) -> datetime | None: ...
+    def due(self) -> datetime | None:
+        """
+        Say when a successor should take over.
+        """
+        ...
 
     @property
-    def retires(self) -> datetime | None: ...
+    def retires(self) -> datetime | None:
+        """
+        Say when its successor takes over.
+        """
+        ...
 
     @property
-    def expires(self) -> datetime | None: ...
+    def expires(self) -> datetime | None:
+        """
+        Say when nothing that it made can be alive.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +79,7 @@ def marks_for(encoding: str | None) -> Marks:
     Return the characters that a stream of this encoding can show.
     """
     try:
-        "".join((FINE.waiting, FINE.signing, FINE.verifying, FINE.now)).encode(
+        f"{FINE.waiting}{FINE.signing}{FINE.verifying}{FINE.now}".encode(
             encoding or "ascii"
         )
     except (UnicodeEncodeError, LookupError):

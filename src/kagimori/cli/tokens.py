@@ -71,7 +71,9 @@ def inspect(context: click.Context, token: str | None, tenant: str) -> None:
     output = session(context).output
     text = _token_of(token)
     with installed(context) as installation:
-        found = installation.run(installation.tokens.inspect(installation.context(tenant), text))
+        found = installation.run(
+            installation.tokens.inspect(installation.context(tenant), text)
+        )
     if output.as_json:
         output.json(found)
         return
@@ -106,9 +108,15 @@ def list_(
         return
     texts = output.texts
     output.table(
-        [texts("column.family"), texts("column.user"), texts("column.client")]
-        + [texts("column.generation"), texts("column.last_used")]
-        + [texts("column.ends"), texts("column.state")],
+        [
+            texts("column.family"),
+            texts("column.user"),
+            texts("column.client"),
+            texts("column.generation"),
+            texts("column.last_used"),
+            texts("column.ends"),
+            texts("column.state"),
+        ],
         [
             [
                 family.id,

@@ -84,8 +84,13 @@ def list_(context: click.Context, tenant: str) -> None:
         return
     texts = output.texts
     output.table(
-        [texts("column.username"), texts("column.id"), texts("column.name")]
-        + [texts("column.state"), texts("column.created")],
+        [
+            texts("column.username"),
+            texts("column.id"),
+            texts("column.name"),
+            texts("column.state"),
+            texts("column.created"),
+        ],
         [
             [
                 user.username,

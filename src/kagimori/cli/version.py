@@ -17,6 +17,9 @@ from kagimori.cli.command import Command, session
 @click.command("version", cls=Command, help="help.version")
 @click.pass_context
 def command(context: click.Context) -> None:
+    """
+    Say what is installed.
+    """
     output = session(context).output
     found = {
         "kagimori": kagimori.__version__,

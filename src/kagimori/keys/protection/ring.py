@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import NoReturn
 
 from kagimori.clock import Clock, SystemClock
-from kagimori.errors import KagimoriError
+from kagimori.errors import ConfigError, KagimoriError
 from kagimori.events import Event, EventSink, NullSink, Severity
 from kagimori.keys.manager import RefreshPolicy
 from kagimori.keys.protection import frame
@@ -95,6 +95,9 @@ class ProtectionRing:
         Raises:
             ConfigError: no purpose is given, or one is no text or no valid Unicode.
         """
+        if not purposes:
+            # It would open what anybody protected without a purpose.
+            raise ConfigError("A protector has at least one purpose.")
         return Protector(self._live, self._root).protector(*purposes)
 
     @property

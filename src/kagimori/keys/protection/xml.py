@@ -26,6 +26,8 @@ KAGIMORI = "urn:kagimori:ring:1"
 """The namespace of our own root elements, which .NET skips."""
 
 _XML = "http://www.w3.org/XML/1998/namespace"
+_HINT = "Restore it from a backup; no key is made in its place."
+
 DECLARATION = '<?xml version="1.0" encoding="utf-8"?>'
 BOM = "\ufeff"
 
@@ -91,9 +93,11 @@ def parse(source: str | bytes, *, what: str = "The ring") -> Element:
     try:
         data = source.encode("utf-8") if isinstance(source, str) else source
     except UnicodeEncodeError:
-        raise RingMalformedError(f"{what} is no valid text.") from None
+        raise RingMalformedError(f"{what} is no valid text.", hint=_HINT) from None
     if len(data) > MOST_BYTES:
-        raise RingMalformedError(f"{what} is larger than {MOST_BYTES} bytes.")
+        raise RingMalformedError(
+            f"{what} is larger than {MOST_BYTES} bytes.", hint=_HINT
+        )
     builder = _Builder()
     parser = expat.ParserCreate(encoding, "}")
     parser.buffer_text = True
@@ -109,13 +113,13 @@ def parse(source: str | bytes, *, what: str = "The ring") -> Element:
         parser.Parse(data, True)  # noqa: FBT003 - expat's own signature
         return builder.close()
     except _RefusedError as refusal:
-        raise RingMalformedError(f"{what} is refused: {refusal}.") from None
+        raise RingMalformedError(f"{what} is refused: {refusal}.", hint=_HINT) from None
     except (expat.ExpatError, ValueError, LookupError) as error:
         # The parser names line and column, never content.
         where = str(error) if isinstance(error, expat.ExpatError) else "bad encoding"
         raise RingMalformedError(
             f"{what} is not well-formed XML.",
-            hint="Restore it from a backup; no key is made in its place.",
+            hint=_HINT,
             detail=where,
         ) from None
 
