@@ -218,8 +218,10 @@ class Installation:
         self.ring = ring
         self.store = store
         self.trail = Trail()
+        # Tenants made later in a demo world turn as fast as its first one.
+        self._plan = plan or (NewRings.demo() if settings.demo else NewRings())
         self.rings = TenantRings(
-            store, ring, clock, events, journal=self.trail, plan=plan
+            store, ring, clock, events, journal=self.trail, plan=self._plan
         )
         self.issuers = Issuers(settings)
         self.oauth = assemble(
@@ -395,7 +397,9 @@ class Installation:
         """
         from kagimori.admin.tenants import TenantAdmin
 
-        return TenantAdmin(self.store, self.ring, self.clock, trail=self.trail)
+        return TenantAdmin(
+            self.store, self.ring, self.clock, trail=self.trail, plan=self._plan
+        )
 
     @functools.cached_property
     def clients(self) -> ClientAdmin:

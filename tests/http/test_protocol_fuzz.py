@@ -16,6 +16,9 @@ from hypothesis import strategies as st
 from kagimori.http.protocol import Connection
 from kagimori.settings import Limits
 
+EXAMPLES = settings().max_examples
+"""100 in `make test`, 10,000 in `make soak`."""
+
 LIMITS = Limits(header_bytes=400, header_fields=12, body_bytes=1024)
 
 
@@ -163,7 +166,7 @@ def cut(stream, cuts):
     return [stream[a:b] for a, b in zip(places, places[1:], strict=False)]
 
 
-@settings(max_examples=1500)
+@settings(max_examples=EXAMPLES * 4)
 @given(STREAM, st.lists(st.integers(0, 300), max_size=6))
 def test_S6_any_bytes_in_any_pieces_get_a_sound_answer_or_none(stream, cuts):
     """
@@ -179,7 +182,7 @@ def test_S6_any_bytes_in_any_pieces_get_a_sound_answer_or_none(stream, cuts):
         assert path.startswith("/")
 
 
-@settings(max_examples=800)
+@settings(max_examples=EXAMPLES * 2)
 @given(
     st.lists(
         st.sampled_from(
@@ -212,7 +215,7 @@ def test_S1_how_a_stream_is_cut_never_changes_what_it_means(requests, cuts):
     assert len(requests) == len(asked)
 
 
-@settings(max_examples=300)
+@settings(max_examples=EXAMPLES)
 @given(st.binary(min_size=1, max_size=64), st.sampled_from([b"GET / HTTP/1.1\r\n", b"GET /", b""]))
 def test_S1_what_never_ends_is_never_kept(filler, start):
     """

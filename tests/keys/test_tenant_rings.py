@@ -14,6 +14,7 @@ import pytest
 from kagimori.errors import (
     InvalidJwsError,
     NotFoundError,
+    ProtectionError,
     UnsupportedAlgorithmError,
 )
 from kagimori.keys.birth import NewRings
@@ -73,7 +74,8 @@ def test_a_tenant_without_rings_gets_them_at_start(tmp_path):
             token = await world.sign(rings, algorithm=algorithm)
             assert b"a token" == world.verify(rings, token).payload
         assert ("ES256", "RS256") == rings.algorithms(TENANT, world.now)
-        assert 32 == len(rings.cookie_key(TENANT, world.now).derive("session"))
+        cookie = rings.cookie_key(TENANT, world.now).sealer(TENANT, "session")
+        assert b"me" == cookie.open(cookie.seal(b"me"))
         assert 1 == rings.generation(TENANT, SIGNING)
         assert rings.problem is None
 
@@ -432,15 +434,19 @@ def test_row13_a_cookie_is_opened_by_the_key_that_it_names(world):
     async def story():
         rings = await world.server()
         old = rings.cookie_key(TENANT, world.now)
-        made = old.derive("session")
+        made = old.sealer(TENANT, "session").seal(b"me")
         await world.keys.rotate(
             TENANT, COOKIE, now_flag=True, emergency=True, cause=CAUSE
         )
         await rings.refresh()
         new = rings.cookie_key(TENANT, world.now)
         assert new.id != old.id
-        assert made == rings.cookie_key(TENANT, world.now, old.id).derive("session")
-        assert made != new.derive("session")
+        again = rings.cookie_key(TENANT, world.now, old.id)
+        assert b"me" == again.sealer(TENANT, "session").open(made)
+        with pytest.raises(ProtectionError):
+            again.sealer(TENANT, "other").open(made)
+        with pytest.raises(ProtectionError):
+            new.sealer(TENANT, "session").open(made)
         await world.keys.revoke(TENANT, COOKIE, old.id, cause=CAUSE)
         await rings.refresh()
         assert rings.cookie_key(TENANT, world.now, old.id) is None

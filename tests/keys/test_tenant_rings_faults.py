@@ -469,7 +469,7 @@ def test_an_unreadable_cookie_key_is_a_problem_of_its_tenant(world):
         rings = await world.server()
         assert "cookie" in rings.problem.text
         with pytest.raises(SigningUnavailableError):
-            rings.cookie_key(TENANT, world.now).derive("session")
+            rings.cookie_key(TENANT, world.now).sealer("session")
         assert [key.id] == await world.kids("current", "cookie")
 
     run(story())

@@ -147,6 +147,7 @@ def test_J8_whatever_comes_is_a_token_or_refused(text):
         (FAMILY, MOST_GENERATIONS + 1, SECRET),
         (FAMILY, 1, SECRET[:-1]),
     ],
+    ids=["family", "first", "last", "secret"],
 )
 def test_what_would_not_parse_is_not_made(family, generation, secret):
     """

@@ -14,11 +14,18 @@ from typing import NoReturn
 
 from kagimori.crypto.jwk import Jwk
 from kagimori.crypto.jws import Signer
-from kagimori.crypto.kdf import hkdf_sha256
+from kagimori.crypto.kdf import CounterKdf
 from kagimori.errors import SigningUnavailableError
+from kagimori.keys.protection.algorithms import ALGORITHMS
+from kagimori.keys.protection.derivation import Sealer, sealer
+from kagimori.keys.protection.frame import (
+    authenticated_data,
+    id_bytes,
+    purpose_bytes,
+)
 from kagimori.keys.timeline import KeyTimeline
 
-COOKIE_ALGORITHM = "HKDF-SHA256"
+COOKIE_ALGORITHM = "AES_256_GCM"
 """What a cookie key is for: other keys are derived from it, each for one purpose."""
 
 
@@ -112,10 +119,10 @@ class SigningKey:
 
 class CookieKey:
     """
-    A key of a cookie ring: 32 to 64 bytes from which the keys of cookies are derived.
+    A key of a cookie ring: a protection key of the tenant's own, 64 random bytes.
 
     Args:
-        id_: the key's id, carried by each cookie.
+        id_: the key's id, a GUID, carried by each cookie.
         timeline: its times.
         secret: the material, where it could be read.
     """
@@ -138,9 +145,10 @@ class CookieKey:
         """
         return self._secret is not None
 
-    def derive(self, purpose: str, length: int = 32) -> bytes:
+    def sealer(self, *purposes: str) -> Sealer:
         """
-        Return the key for one purpose (RFC 5869).
+        Return what seals and opens cookies of one chain of purposes, in the frame of
+        protected payloads: each cookie carries the key's id (`aspnet-data-protection.md` 1.1).
 
         Raises:
             SigningUnavailableError: the material is not at hand.
@@ -151,9 +159,10 @@ class CookieKey:
                 hint="`kagimori doctor` says why.",
                 kid=self.id,
             )
-        return hkdf_sha256(
-            self._secret, salt=None, info=purpose.encode(), length=length
-        )
+        raw = id_bytes(self.id)
+        aad = authenticated_data(raw, [purpose_bytes(purpose) for purpose in purposes])
+        row = ALGORITHMS[COOKIE_ALGORITHM]
+        return sealer(CounterKdf(self._secret), row, raw, aad)
 
     def with_timeline(self, timeline: KeyTimeline) -> CookieKey:
         """

@@ -13,12 +13,13 @@ Rules of this module:
 
 from __future__ import annotations
 
+import uuid
 from datetime import datetime
 from typing import Protocol
 
 import msgspec
 
-from kagimori.crypto.digests import b64url_decode, equal, random_bytes, random_id
+from kagimori.crypto.digests import b64url_decode, equal, random_bytes
 from kagimori.crypto.jwk import Jwk
 from kagimori.errors import (
     JoseError,
@@ -97,6 +98,10 @@ class ProtectorRoot(Protocol):
         ...
 
 
+def _guid() -> str:
+    return str(uuid.UUID(bytes=random_bytes(16), version=4))
+
+
 def make_key(
     root: ProtectorRoot,
     tenant: str,
@@ -121,7 +126,7 @@ def make_key(
     born = KeyTimeline(created=now, published=now, activates=now)
     while True:
         kid, public, secret = (
-            (random_id(), None, random_bytes(COOKIE_BYTES))
+            (_guid(), None, random_bytes(COOKIE_BYTES))
             if use is KeyUse.COOKIE
             else _signing_key(algorithm, bits)
         )

@@ -19,7 +19,6 @@ import sqlite3
 import threading
 import time
 
-from kagimori.errors import StoreError
 from kagimori.storage import sqlite_faults
 from kagimori.storage.sqlite_connection import Database, pause
 
@@ -143,7 +142,7 @@ class LogKeeper:
                     connection.execute(_PUT_BACK).fetchone()
                     if self._pages - before < _REST:
                         break
-            except (StoreError, *sqlite_faults.FAULTS):
+            except Exception:  # noqa: BLE001 - without this thread commits would stop
                 _close(connection)
                 connection = None
             self._rest_is_due = True
