@@ -96,7 +96,9 @@ def test_the_settings_host_of_a_tenant_wins_over_its_documents():
     """
     kagimori.toml has the last word.
     """
-    issuers = Issuers(Settings(issuer="https://a.example", tenants={"acme": "x.example"}))
+    issuers = Issuers(
+        Settings(issuer="https://a.example", tenants={"acme": "x.example"})
+    )
 
     hosts = issuers.set_hosts({"acme": "y.example", "beta": "b.example:80"})
 
@@ -245,7 +247,9 @@ def test_K11_a_passphrase_that_others_may_read_is_refused(tmp_path, mode):
     assert "chmod 600" in error.hint
 
 
-@pytest.mark.parametrize(("mode", "good"), [(0o700, True), (0o755, True), (0o770, False), (0o707, False)])
+@pytest.mark.parametrize(
+    ("mode", "good"), [(0o700, True), (0o755, True), (0o770, False), (0o707, False)]
+)
 def test_K11_a_folder_that_others_may_write_is_refused(tmp_path, mode, good):
     """
     Whoever can write there can put another database in place.
@@ -322,7 +326,10 @@ def test_K7_a_restored_database_is_not_served_until_accepted(tmp_path):
         async with started(data, recorder=recorder) as found:
             live = Live()
             live.serve(found)
-            before = (found.may_serve, [e.code for e in found.problems(found.clock.now())])
+            before = (
+                found.may_serve,
+                [e.code for e in found.problems(found.clock.now())],
+            )
             with pytest.raises(KagimoriError):
                 live.services()
             await found.beat()

@@ -5,7 +5,6 @@ The marks that a restored backup lies below (attack K7).
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 
 import pytest
@@ -24,11 +23,11 @@ def test_K7_a_mark_rises_and_refuses_what_lies_below(tmp_path):
     water.raise_to(Part.DATABASE, 5)
     water.raise_to(Part.DATABASE, 3)
 
-    water.check(Part.DATABASE, 5)
-    water.check(Part.DATABASE, 6)
-    water.check(Part.RING, 0)
+    water.read().check(Part.DATABASE, 5)
+    water.read().check(Part.DATABASE, 6)
+    water.read().check(Part.RING, 0)
     with pytest.raises(RestoredError, match="database is older") as caught:
-        water.check(Part.DATABASE, 4)
+        water.read().check(Part.DATABASE, 4)
 
     assert "--accept-restored database" in caught.value.hint
     assert "database" == caught.value.params["part"]
@@ -41,10 +40,10 @@ def test_K7_the_mark_outlives_the_process(tmp_path):
     HighWater(tmp_path).raise_to(Part.RING, 7)
 
     with pytest.raises(RestoredError, match="ring is older"):
-        HighWater(tmp_path).check(Part.RING, 6)
+        HighWater(tmp_path).read().check(Part.RING, 6)
 
     assert 0o600 == (tmp_path / FILE_NAME).stat().st_mode & 0o777
-    assert [FILE_NAME] == os.listdir(tmp_path)
+    assert [FILE_NAME] == [path.name for path in tmp_path.iterdir()]
 
 
 def test_K7_an_operator_accepts_by_name(tmp_path):
@@ -57,12 +56,12 @@ def test_K7_an_operator_accepts_by_name(tmp_path):
 
     water.accept(Part.DATABASE, 4)
 
-    water.check(Part.DATABASE, 4)
+    water.read().check(Part.DATABASE, 4)
     with pytest.raises(RestoredError):
-        water.check(Part.RING, 6)
+        water.read().check(Part.RING, 6)
     water.raise_to(Part.DATABASE, 5)
     with pytest.raises(RestoredError):
-        HighWater(tmp_path).check(Part.DATABASE, 4)
+        HighWater(tmp_path).read().check(Part.DATABASE, 4)
 
 
 def test_a_damaged_file_is_told_and_not_taken_for_none(tmp_path):
@@ -72,7 +71,7 @@ def test_a_damaged_file_is_told_and_not_taken_for_none(tmp_path):
     (tmp_path / FILE_NAME).write_text("{")
 
     with pytest.raises(ConfigError, match="damaged") as caught:
-        HighWater(tmp_path).check(Part.RING, 1)
+        HighWater(tmp_path).read().check(Part.RING, 1)
 
     assert "restored" in caught.value.hint
 

@@ -153,7 +153,10 @@ def test_both_layouts_are_made_when_missing(tmp_path):
     """
     for location, path in (
         (f"file://{tmp_path}/a%20b/ring", tmp_path / "a b" / "ring"),
-        (f"file://localhost{tmp_path}/c/ring.xml?layout=document", tmp_path / "c/ring.xml"),
+        (
+            f"file://localhost{tmp_path}/c/ring.xml?layout=document",
+            tmp_path / "c/ring.xml",
+        ),
         (f"file:{tmp_path}/d?layout=folder", tmp_path / "d"),
         (f"file://{tmp_path}/e+f", tmp_path / "e+f"),
     ):
@@ -207,7 +210,9 @@ def test_a_read_only_ring_protects(tmp_path):
     location = f"file://{tmp_path}/ring"
     writer = open_ring(location, application="shop", wrapper="plaintext:")
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "ring").iterdir()}
-    reader = open_ring(location, application="shop", wrapper="plaintext:", read_only=True)
+    reader = open_ring(
+        location, application="shop", wrapper="plaintext:", read_only=True
+    )
 
     sealed = reader.protector("a").protect(b"x")
     assert b"x" == writer.protector("a").unprotect(sealed).payload
@@ -256,7 +261,11 @@ def test_a_passphrase_from_a_file(tmp_path, monkeypatch, end):
     path = secret(tmp_path / "pass phrase", b"correct horse" + end)
     location = f"file://{tmp_path}/ring"
     wrapper = f"passphrase:file:{str(path).replace(' ', '%20')}"
-    sealed = open_ring(location, application="a", wrapper=wrapper).protector("a").protect(b"x")
+    sealed = (
+        open_ring(location, application="a", wrapper=wrapper)
+        .protector("a")
+        .protect(b"x")
+    )
     monkeypatch.setenv("PASS", "correct horse")
 
     same = open_ring(location, application="a", wrapper="passphrase:env:PASS")
@@ -285,7 +294,11 @@ def test_a_certificates_password_in_three_ways(tmp_path, monkeypatch, options):
     monkeypatch.setenv("PFX_PASSWORD", PASSWORD.decode())
     wrapper = f"certificate:{tmp_path}/ring.pfx?{options.format(tmp_path)}"
     location = f"file://{tmp_path}/ring"
-    sealed = open_ring(location, application="a", wrapper=wrapper).protector("a").protect(b"x")
+    sealed = (
+        open_ring(location, application="a", wrapper=wrapper)
+        .protector("a")
+        .protect(b"x")
+    )
 
     ring = open_ring(location, application="a", wrapper=wrapper)
     assert b"x" == ring.protector("a").unprotect(sealed).payload

@@ -4,7 +4,6 @@ What an installation is told: its file, its environment, what is refused.
 
 from __future__ import annotations
 
-import os
 import stat
 from pathlib import Path
 
@@ -80,7 +79,7 @@ def test_what_is_written_is_read_again(tmp_path):
 
     assert settings == read_settings(tmp_path, {})
     assert 0o600 == stat.S_IMODE((tmp_path / "kagimori.toml").stat().st_mode)
-    assert ["kagimori.toml"] == os.listdir(tmp_path)
+    assert ["kagimori.toml"] == [path.name for path in tmp_path.iterdir()]
 
 
 @given(st.text(max_size=40))
@@ -101,7 +100,9 @@ def test_a_folder_may_be_moved(tmp_path):
     """
     folder = tmp_path / "a b#c%d"
     folder.mkdir()
-    write_settings(Settings(data=folder, issuer=ISSUER, wrapper="passphrase:file:{data}/p"))
+    write_settings(
+        Settings(data=folder, issuer=ISSUER, wrapper="passphrase:file:{data}/p")
+    )
 
     settings = read_settings(folder, {})
 
@@ -162,7 +163,9 @@ def test_a_folder_without_a_file_says_how_to_begin(tmp_path):
     assert "--demo" in caught.value.hint
 
 
-@pytest.mark.parametrize(("mode", "good"), [(0o600, True), (0o644, True), (0o660, False), (0o606, False)])
+@pytest.mark.parametrize(
+    ("mode", "good"), [(0o600, True), (0o644, True), (0o660, False), (0o606, False)]
+)
 def test_K11_a_file_that_others_may_write_is_refused(tmp_path, mode, good):
     """
     Whoever writes the file leads the server to another ring; reading it tells no secret.
@@ -204,7 +207,9 @@ def test_the_environment_wins_in_what_is_said_of_serving(tmp_path):
     """
     Listeners, limits and throttles may come from it; lists are separated by commas.
     """
-    write_settings(minimal(data=tmp_path, server=ServerSettings(workers=2, listen=":1")))
+    write_settings(
+        minimal(data=tmp_path, server=ServerSettings(workers=2, listen=":1"))
+    )
     env = {
         "KAGIMORI_LISTEN": "127.0.0.1:9",
         "KAGIMORI_ACCESS_LOG": "true",
@@ -243,7 +248,11 @@ def test_the_environment_never_says_where_data_lies(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("KAGIMORI_WORKERS", "many"), ("KAGIMORI_LIMITS_BODY_BYTES", "1e"), ("KAGIMORI_ACCESS_LOG", "perhaps")],
+    [
+        ("KAGIMORI_WORKERS", "many"),
+        ("KAGIMORI_LIMITS_BODY_BYTES", "1e"),
+        ("KAGIMORI_ACCESS_LOG", "perhaps"),
+    ],
 )
 def test_a_variable_that_cannot_be_understood_is_named(tmp_path, name, value):
     """
@@ -283,7 +292,7 @@ def test_settings_not_yet_written_take_the_environment_too(tmp_path):
 )
 def test_MET_1_a_sound_issuer_is_taken(issuer):
     """
-    https anywhere, http on loopback, a path if need be.
+    Https anywhere, http on loopback, a path if need be.
     """
     assert check_issuer(issuer) is None
 
@@ -291,13 +300,29 @@ def test_MET_1_a_sound_issuer_is_taken(issuer):
 @pytest.mark.parametrize(
     "issuer",
     [
-        "", "login.example", "ftp://login.example", "https://", "https://login.example/",
-        "https://login.example?x", "https://login.example?", "https://login.example#x",
-        "https://login.example#", "https://user@login.example", "https://LOGIN.example",
-        "https://login.example:0", "https://login.example:99999", "https://login.example:x",
-        "https://login.example//a", "https://login.example/%61", "https://login.example/a b",
-        "https://login.example/\n", "https://ログイン.example", "https://login.example:443:1",
-        "http://login.example", "http://192.168.1.1", "http://localhost.evil.example",
+        "",
+        "login.example",
+        "ftp://login.example",
+        "https://",
+        "https://login.example/",
+        "https://login.example?x",
+        "https://login.example?",
+        "https://login.example#x",
+        "https://login.example#",
+        "https://user@login.example",
+        "https://LOGIN.example",
+        "https://login.example:0",
+        "https://login.example:99999",
+        "https://login.example:x",
+        "https://login.example//a",
+        "https://login.example/%61",
+        "https://login.example/a b",
+        "https://login.example/\n",
+        "https://ログイン.example",
+        "https://login.example:443:1",
+        "http://login.example",
+        "http://192.168.1.1",
+        "http://localhost.evil.example",
     ],
 )
 def test_MET_1_an_issuer_that_cannot_be_one_is_refused(issuer):
@@ -311,8 +336,11 @@ def test_MET_1_an_issuer_that_cannot_be_one_is_refused(issuer):
 @pytest.mark.parametrize(
     "url",
     [
-        "postgresql://user:pw@db/k", "certificate:/c.pfx?password=hunter2",
-        "certificate:/c.pfx?a=b&PASSWORD=hunter2", "redis://:pw@h", "x:y?secret=hunter2",
+        "postgresql://user:pw@db/k",
+        "certificate:/c.pfx?password=hunter2",
+        "certificate:/c.pfx?a=b&PASSWORD=hunter2",
+        "redis://:pw@h",
+        "x:y?secret=hunter2",
         "certificate:/c.pfx?password=",
     ],
 )
@@ -329,7 +357,12 @@ def test_K10_a_literal_password_is_refused_and_not_repeated(url):
 
 @pytest.mark.parametrize(
     "url",
-    ["postgresql://user@db/k", "certificate:/c.pfx?password-env=P", "passphrase:file:/p", "file:///r"],
+    [
+        "postgresql://user@db/k",
+        "certificate:/c.pfx?password-env=P",
+        "passphrase:file:/p",
+        "file:///r",
+    ],
 )
 def test_K10_references_pass(url):
     """
@@ -342,10 +375,38 @@ def test_K10_references_pass(url):
     ("settings", "good"),
     [
         (Settings(issuer="http://localhost:1", demo=True), True),
-        (Settings(issuer="http://localhost:1", demo=True, server=ServerSettings(listen="[::1]:1")), True),
-        (Settings(issuer="http://localhost:1", demo=True, server=ServerSettings(listen="0.0.0.0:1")), False),
-        (Settings(issuer="http://localhost:1", demo=True, server=ServerSettings(listen=":1")), False),
-        (Settings(issuer="http://localhost:1", demo=True, server=ServerSettings(listen="192.168.0.1:1")), False),
+        (
+            Settings(
+                issuer="http://localhost:1",
+                demo=True,
+                server=ServerSettings(listen="[::1]:1"),
+            ),
+            True,
+        ),
+        (
+            Settings(
+                issuer="http://localhost:1",
+                demo=True,
+                server=ServerSettings(listen="0.0.0.0:1"),
+            ),
+            False,
+        ),
+        (
+            Settings(
+                issuer="http://localhost:1",
+                demo=True,
+                server=ServerSettings(listen=":1"),
+            ),
+            False,
+        ),
+        (
+            Settings(
+                issuer="http://localhost:1",
+                demo=True,
+                server=ServerSettings(listen="192.168.0.1:1"),
+            ),
+            False,
+        ),
         (Settings(issuer="https://demo.example", demo=True), False),
     ],
 )
@@ -362,7 +423,12 @@ def test_K10_the_demo_answers_on_this_machine_only(settings, good):
 
 @pytest.mark.parametrize(
     ("text", "parsed"),
-    [("127.0.0.1:80", ("127.0.0.1", 80)), ("[::1]:80", ("::1", 80)), (":80", ("", 80)), ("a.example:0", ("a.example", 0))],
+    [
+        ("127.0.0.1:80", ("127.0.0.1", 80)),
+        ("[::1]:80", ("::1", 80)),
+        (":80", ("", 80)),
+        ("a.example:0", ("a.example", 0)),
+    ],
 )
 def test_addresses_to_listen_on_are_read(text, parsed):
     """
@@ -382,7 +448,13 @@ def test_what_is_no_address_is_refused(text):
 
 @pytest.mark.parametrize(
     ("host", "loopback"),
-    [("localhost", True), ("127.9.9.9", True), ("::1", True), ("10.0.0.1", False), ("a.example", False)],
+    [
+        ("localhost", True),
+        ("127.9.9.9", True),
+        ("::1", True),
+        ("10.0.0.1", False),
+        ("a.example", False),
+    ],
 )
 def test_loopback_is_known_by_name_and_address(host, loopback):
     """
@@ -398,11 +470,18 @@ def test_defaults_are_those_of_the_design():
     limits = Limits()
 
     assert (32 * 1024, 100, 10) == (
-        limits.header_bytes, limits.header_fields, limits.header_seconds
+        limits.header_bytes,
+        limits.header_fields,
+        limits.header_seconds,
     )
     assert (64 * 1024, 100, 30, 10) == (
-        limits.body_bytes, limits.form_fields, limits.body_seconds, limits.drain_seconds
+        limits.body_bytes,
+        limits.form_fields,
+        limits.body_seconds,
+        limits.drain_seconds,
     )
-    assert {"subject_per_minute": 10, "address_per_minute": 100, "account_per_hour": 300} == (
-        msgspec.to_builtins(minimal().throttle)
-    )
+    assert {
+        "subject_per_minute": 10,
+        "address_per_minute": 100,
+        "account_per_hour": 300,
+    } == (msgspec.to_builtins(minimal().throttle))

@@ -53,6 +53,28 @@ class Marks(msgspec.Struct, frozen=True, omit_defaults=True):
     ring: int = 0
     database: int = 0
 
+    def check(self, part: Part, count: int) -> None:
+        """
+        Refuse a part that is below its mark.
+
+        Raises:
+            RestoredError: it is; the text says what it means and how it is accepted.
+        """
+        mark: int = getattr(self, part.value)
+        if count >= mark:
+            return
+        what = {
+            Part.RING: "keys made since are gone, and what they protected cannot be read",
+            Part.DATABASE: "refresh tokens used and revocations made since count again as if "
+            "they had never been",
+        }[part]
+        raise RestoredError(
+            f"The {part.value} is older than this data folder remembers ({count} < {mark}): "
+            f"a backup was restored; {what}.",
+            hint=f"If this is meant: kagimori doctor --accept-restored {part.value}",
+            part=part.value,
+        )
+
 
 class Beat(msgspec.Struct, frozen=True):
     """
@@ -129,29 +151,6 @@ class HighWater:
                 "database are of today.",
                 hint="Check that nothing was restored; then delete the file.",
             ) from None
-
-    def check(self, part: Part, count: int) -> None:
-        """
-        Refuse a part that is below its mark.
-
-        Raises:
-            RestoredError: it is; the text says what it means and how it is accepted.
-            ConfigError: the marks cannot be read.
-        """
-        mark = getattr(self.read(), part.value)
-        if count >= mark:
-            return
-        what = {
-            Part.RING: "keys made since are gone, and what they protected cannot be read",
-            Part.DATABASE: "refresh tokens used and revocations made since count again as if "
-            "they had never been",
-        }[part]
-        raise RestoredError(
-            f"The {part.value} is older than this data folder remembers ({count} < {mark}): "
-            f"a backup was restored; {what}.",
-            hint=f"If this is meant: kagimori doctor --accept-restored {part.value}",
-            part=part.value,
-        )
 
     def raise_to(self, part: Part, count: int) -> None:
         """

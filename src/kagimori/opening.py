@@ -203,7 +203,7 @@ def open_wrapper(address: str, events: EventSink | None = None) -> KeyWrapper:
     """
     sink = events or LoggedEvents()
     kind, _, rest = address.partition(":")
-    if kind == "plaintext" and not rest:
+    if address == "plaintext:":
         from kagimori.wrappers.plaintext import PlaintextWrapper
 
         return PlaintextWrapper()
@@ -349,7 +349,7 @@ def _options(query: str, known: set[str], where: str) -> dict[str, list[str]]:
 
 def _path(text: str, what: str) -> Path:
     path = Path(unquote(text))
-    if not path.is_absolute() or "\x00" in text:
+    if not path.is_absolute() or "\x00" in str(path):
         raise ConfigError(f"{what} has to be an absolute path.")
     return path
 

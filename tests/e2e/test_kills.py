@@ -58,8 +58,9 @@ class Survivor:
                     self._refresh(client)
                     if len(self.families) < FAMILIES and self.chance.random() < 0.02:
                         # Another sign-in; the family of before has to be there at the end.
-                        self.families.append(self.token)
+                        before = self.token
                         self._sign_in(client)
+                        self.families.append(before)
         except LOST:
             self.lost += 1
 

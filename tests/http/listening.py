@@ -111,7 +111,9 @@ async def listening(app, limits: Limits | None = None) -> AsyncIterator[Listenin
     refused = []
     config = uvicorn.Config(
         app,
-        http=functools.partial(Connection, limits=limits or Limits(), refused=refused.append),
+        http=functools.partial(
+            Connection, limits=limits or Limits(), refused=refused.append
+        ),
         lifespan="off",
         ws="none",
         interface="asgi3",
@@ -123,7 +125,7 @@ async def listening(app, limits: Limits | None = None) -> AsyncIterator[Listenin
     server = uvicorn.Server(config)
     config.load()
     task = asyncio.ensure_future(server._serve())
-    while not server.started:
+    while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
         await asyncio.sleep(0.005)
     port = server.servers[0].sockets[0].getsockname()[1]
     running = Listening(server, port)

@@ -62,7 +62,16 @@ def test_TOK_2_a_repeated_parameter_is_refused(body):
 
 @pytest.mark.parametrize(
     "body",
-    [b"a=%", b"a=%4", b"a=%zz", b"a=%ff", b"a=\xff", b"a=%c0%80", b"a=%ed%a0%80", b"\x80=1"],
+    [
+        b"a=%",
+        b"a=%4",
+        b"a=%zz",
+        b"a=%ff",
+        b"a=\xff",
+        b"a=%c0%80",
+        b"a=%ed%a0%80",
+        b"\x80=1",
+    ],
 )
 def test_TOK_1_what_is_not_utf_8_or_not_encoded_is_refused(body):
     """
@@ -113,14 +122,17 @@ def test_S6_any_bytes_are_read_or_refused(body):
     """
     No bytes break the parser; what it takes, the lenient parser of the library reads alike.
     """
+    refused = None
     try:
         form = parse_form(body, 50)
     except OAuthError as error:
-        assert "invalid_request" == error.error
-        return
+        refused = error
 
-    lenient = parse_qsl(body.decode("utf-8"), keep_blank_values=True, separator="&")
-    assert form == {name: value for name, value in lenient if value}
+    if refused is not None:
+        assert "invalid_request" == refused.error
+    else:
+        lenient = parse_qsl(body.decode("utf-8"), keep_blank_values=True, separator="&")
+        assert form == {name: value for name, value in lenient if value}
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,9 @@ from kagimori.settings import ServerSettings, Settings
 
 def settings(listen=None, admin=None, issuer="http://localhost:3000", demo=False):
     return Settings(
-        issuer=issuer, demo=demo, server=ServerSettings(listen=listen, admin_listen=admin)
+        issuer=issuer,
+        demo=demo,
+        server=ServerSettings(listen=listen, admin_listen=admin),
     )
 
 
@@ -71,7 +73,9 @@ def test_one_address_is_one_socket():
     ("issuer", "port"),
     [("http://localhost:18712", "18712"), ("https://login.example:18712", "3000")],
 )
-def test_left_out_the_listener_is_loopback_at_the_issuers_port(monkeypatch, issuer, port):
+def test_left_out_the_listener_is_loopback_at_the_issuers_port(
+    monkeypatch, issuer, port
+):
     """
     An issuer on this machine names the port; behind a proxy it is 3000.
     """
@@ -128,7 +132,9 @@ def test_an_address_of_another_machine_is_told(listen):
     assert "--listen" in caught.value.hint
 
 
-def test_the_admin_listener_moves_to_a_free_port_unless_it_was_named(monkeypatch, taken):
+def test_the_admin_listener_moves_to_a_free_port_unless_it_was_named(
+    monkeypatch, taken
+):
     """
     Left out and taken: a free port. Named and taken: told.
     """

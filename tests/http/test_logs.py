@@ -36,7 +36,16 @@ def lines(stream):
 
 @pytest.mark.parametrize(
     "text",
-    ["a\nb", "a\r\n{}", "\x1b[31mred", "\x9b31m", "a\u202eb", "a\u2028b", "\x00", "鍵守"],
+    [
+        "a\nb",
+        "a\r\n{}",
+        "\x1b[31mred",
+        "\x9b31m",
+        "a\u202eb",
+        "a\u2028b",
+        "\x00",
+        "鍵守",
+    ],
 )
 def test_S4_nothing_forges_a_line_or_a_terminal_command(stream, text):
     """
@@ -83,11 +92,10 @@ def test_K9_an_exception_is_logged_without_its_message(stream):
     """
     Class and places are kept; the message may quote a secret.
     """
-    try:
-        raise ValueError("hunter2")
-    except ValueError as error:
-        logs.logger().error("request.broken", **logs.describe(error))
-        logging.getLogger("asyncio").error("Task failed", exc_info=error)
+    with pytest.raises(ValueError, match="hunter2") as caught:
+        int("hunter2")
+    logs.logger().error("request.broken", **logs.describe(caught.value))
+    logging.getLogger("asyncio").error("Task failed", exc_info=caught.value)
 
     assert "hunter2" not in stream.getvalue()
     for line in lines(stream):

@@ -25,7 +25,9 @@ def run(tmp_path, work):
     return asyncio.run(scene())
 
 
-@pytest.mark.parametrize("host", ["localhost:3000", "10.1.2.3:9", "evil.example", "\xff"])
+@pytest.mark.parametrize(
+    "host", ["localhost:3000", "10.1.2.3:9", "evil.example", "\xff"]
+)
 def test_probes_answer_on_any_host(tmp_path, host):
     """
     Probes call by address, so the host is not asked.

@@ -29,17 +29,46 @@ def seen(place):
 @pytest.mark.parametrize(
     ("host", "path", "expected"),
     [
-        (b"login.example", "/oauth/token", ("default", "https://login.example", "/oauth/token")),
+        (
+            b"login.example",
+            "/oauth/token",
+            ("default", "https://login.example", "/oauth/token"),
+        ),
         (b"LOGIN.example:443", "/x", ("default", "https://login.example", "/x")),
-        (b"login.example", "/t/acme/oauth/token",
-         ("acme", "https://login.example/t/acme", "/oauth/token")),
-        (b"beta.example", "/oauth/token", ("beta", "https://beta.example", "/oauth/token")),
-        (b"login.example", OAUTH_METADATA, ("default", "https://login.example", OAUTH_METADATA)),
-        (b"login.example", OAUTH_METADATA + "/t/acme",
-         ("acme", "https://login.example/t/acme", OAUTH_METADATA)),
-        (b"beta.example", OAUTH_METADATA, ("beta", "https://beta.example", OAUTH_METADATA)),
-        (b"login.example", "/t/acme/.well-known/openid-configuration",
-         ("acme", "https://login.example/t/acme", "/.well-known/openid-configuration")),
+        (
+            b"login.example",
+            "/t/acme/oauth/token",
+            ("acme", "https://login.example/t/acme", "/oauth/token"),
+        ),
+        (
+            b"beta.example",
+            "/oauth/token",
+            ("beta", "https://beta.example", "/oauth/token"),
+        ),
+        (
+            b"login.example",
+            OAUTH_METADATA,
+            ("default", "https://login.example", OAUTH_METADATA),
+        ),
+        (
+            b"login.example",
+            OAUTH_METADATA + "/t/acme",
+            ("acme", "https://login.example/t/acme", OAUTH_METADATA),
+        ),
+        (
+            b"beta.example",
+            OAUTH_METADATA,
+            ("beta", "https://beta.example", OAUTH_METADATA),
+        ),
+        (
+            b"login.example",
+            "/t/acme/.well-known/openid-configuration",
+            (
+                "acme",
+                "https://login.example/t/acme",
+                "/.well-known/openid-configuration",
+            ),
+        ),
     ],
 )
 def test_MET_1_host_and_path_choose_the_tenant(host, path, expected):
@@ -52,9 +81,19 @@ def test_MET_1_host_and_path_choose_the_tenant(host, path, expected):
 @pytest.mark.parametrize(
     "host",
     [
-        None, b"", b"evil.example", b"login.example.evil", b"login.example:evil",
-        b"login.example@evil", b"login.example/x", b"login.example\r\nx", b"[::1]",
-        b"127.0.0.1", b"localhost", b"\xff", b"a" * 300,
+        None,
+        b"",
+        b"evil.example",
+        b"login.example.evil",
+        b"login.example:evil",
+        b"login.example@evil",
+        b"login.example/x",
+        b"login.example\r\nx",
+        b"[::1]",
+        b"127.0.0.1",
+        b"localhost",
+        b"\xff",
+        b"a" * 300,
     ],
 )
 def test_A17_an_unknown_host_is_refused(host):
@@ -89,9 +128,17 @@ def test_A17_a_loopback_issuer_answers_by_every_name_of_loopback(host):
 @pytest.mark.parametrize(
     "path",
     [
-        "/t/default/oauth/token", "/t/", "/t//oauth/token", "/t/UPPER/oauth/token",
-        "/t/a b/oauth/token", "/t/acme", "/t/../oauth/token", "/t/" + "a" * 64 + "/x",
-        OAUTH_METADATA + "x", OAUTH_METADATA + "/t/acme/x", OAUTH_METADATA + "/t/default",
+        "/t/default/oauth/token",
+        "/t/",
+        "/t//oauth/token",
+        "/t/UPPER/oauth/token",
+        "/t/a b/oauth/token",
+        "/t/acme",
+        "/t/../oauth/token",
+        "/t/" + "a" * 64 + "/x",
+        OAUTH_METADATA + "x",
+        OAUTH_METADATA + "/t/acme/x",
+        OAUTH_METADATA + "/t/default",
     ],
 )
 def test_MET_1_what_is_no_place_is_not_found(path):
@@ -112,7 +159,9 @@ def test_MET_1_an_issuer_with_a_path_keeps_its_metadata_where_rfc_8414_says():
     issuer = "https://example.com/auth"
     host = b"example.com"
 
-    assert ("default", issuer, "/oauth/token") == seen(found.locate(host, "/auth/oauth/token"))
+    assert ("default", issuer, "/oauth/token") == seen(
+        found.locate(host, "/auth/oauth/token")
+    )
     assert ("default", issuer, "/.well-known/openid-configuration") == seen(
         found.locate(host, "/auth/.well-known/openid-configuration")
     )

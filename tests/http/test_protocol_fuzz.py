@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from itertools import pairwise
 from types import SimpleNamespace
 
 from hypothesis import given, settings
@@ -127,27 +128,68 @@ TOKEN = st.text("abcXYZ-:;, \t\x00\x7f\xff\r\n()<>@", max_size=12)
 LINE = st.builds(
     lambda name, sep, value, end: f"{name}{sep}{value}{end}".encode("latin-1"),
     st.sampled_from(
-        ["Host", "Content-Length", "Transfer-Encoding", "Connection", "Upgrade", "Expect",
-         "Content-Type", "X", "", " X", "Host "]
+        [
+            "Host",
+            "Content-Length",
+            "Transfer-Encoding",
+            "Connection",
+            "Upgrade",
+            "Expect",
+            "Content-Type",
+            "X",
+            "",
+            " X",
+            "Host ",
+        ]
     ),
     st.sampled_from([": ", ":", " : ", "", "\t:"]),
     st.one_of(
         TOKEN,
         st.sampled_from(
-            ["a", "0", "5", "-1", "+5", "99999999999999999999", "chunked", "gzip, chunked",
-             "close", "keep-alive", "upgrade", "h2c", "websocket", "100-continue"]
+            [
+                "a",
+                "0",
+                "5",
+                "-1",
+                "+5",
+                "99999999999999999999",
+                "chunked",
+                "gzip, chunked",
+                "close",
+                "keep-alive",
+                "upgrade",
+                "h2c",
+                "websocket",
+                "100-continue",
+            ]
         ),
     ),
     st.sampled_from(["\r\n", "\n", "\r", "\r\n "]),
 )
 REQUEST = st.builds(
     lambda method, target, version, lines, body: (
-        f"{method} {target} {version}\r\n".encode("latin-1") + b"".join(lines) + b"\r\n" + body
+        f"{method} {target} {version}\r\n".encode("latin-1")
+        + b"".join(lines)
+        + b"\r\n"
+        + body
     ),
-    st.sampled_from(["GET", "POST", "HEAD", "OPTIONS", "CONNECT", "PRI", "get", "M-SEARCH", ""]),
+    st.sampled_from(
+        ["GET", "POST", "HEAD", "OPTIONS", "CONNECT", "PRI", "get", "M-SEARCH", ""]
+    ),
     st.one_of(
         st.sampled_from(
-            ["/", "/oauth/token", "*", "http://a/b", "//x", "/%zz", "/a b", "a:1", "/?a=1#f", ""]
+            [
+                "/",
+                "/oauth/token",
+                "*",
+                "http://a/b",
+                "//x",
+                "/%zz",
+                "/a b",
+                "a:1",
+                "/?a=1#f",
+                "",
+            ]
         ),
         st.text(max_size=6).map(lambda t: "/" + t.encode("utf-8").decode("latin-1")),
     ),
@@ -155,7 +197,15 @@ REQUEST = st.builds(
     st.lists(LINE, max_size=6),
     st.one_of(
         st.binary(max_size=12),
-        st.sampled_from([b"", b"5\r\nhello\r\n0\r\n\r\n", b"0\r\n\r\n", b"0\r\nX: y\r\n\r\n", b"zz\r\n"]),
+        st.sampled_from(
+            [
+                b"",
+                b"5\r\nhello\r\n0\r\n\r\n",
+                b"0\r\n\r\n",
+                b"0\r\nX: y\r\n\r\n",
+                b"zz\r\n",
+            ]
+        ),
     ),
 )
 STREAM = st.lists(st.one_of(REQUEST, st.binary(max_size=40)), max_size=4).map(b"".join)
@@ -163,7 +213,7 @@ STREAM = st.lists(st.one_of(REQUEST, st.binary(max_size=40)), max_size=4).map(b"
 
 def cut(stream, cuts):
     places = sorted({min(place, len(stream)) for place in cuts} | {0, len(stream)})
-    return [stream[a:b] for a, b in zip(places, places[1:], strict=False)]
+    return [stream[a:b] for a, b in pairwise(places)]
 
 
 @settings(max_examples=EXAMPLES * 4)
@@ -189,11 +239,15 @@ def test_S6_any_bytes_in_any_pieces_get_a_sound_answer_or_none(stream, cuts):
             [
                 b"GET /1 HTTP/1.1\r\nHost: a\r\n\r\n",
                 b"POST /2 HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello",
-                b"POST /3 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
-                b"3\r\nabc\r\n2;x=y\r\nde\r\n0\r\nTrailer: z\r\n\r\n",
+                (
+                    b"POST /3 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+                    b"3\r\nabc\r\n2;x=y\r\nde\r\n0\r\nTrailer: z\r\n\r\n"
+                ),
                 b"HEAD /4 HTTP/1.1\r\nHost: a\r\n\r\n",
-                b"POST /5 HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n"
-                b"Content-Length: 3\r\n\r\nabc",
+                (
+                    b"POST /5 HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n"
+                    b"Content-Length: 3\r\n\r\nabc"
+                ),
             ]
         ),
         min_size=1,
@@ -216,7 +270,10 @@ def test_S1_how_a_stream_is_cut_never_changes_what_it_means(requests, cuts):
 
 
 @settings(max_examples=EXAMPLES)
-@given(st.binary(min_size=1, max_size=64), st.sampled_from([b"GET / HTTP/1.1\r\n", b"GET /", b""]))
+@given(
+    st.binary(min_size=1, max_size=64),
+    st.sampled_from([b"GET / HTTP/1.1\r\n", b"GET /", b""]),
+)
 def test_S1_what_never_ends_is_never_kept(filler, start):
     """
     A header without an end is refused once it passes the limit, whatever it consists of.

@@ -116,9 +116,12 @@ def test_ACC_4_tokens_are_better_than_the_source(tmp_path):
 
     assert ("at+jwt", "ES256") == (header(legacy)["typ"], header(legacy)["alg"])
     assert header(legacy)["kid"]
-    assert ("http://localhost:3000", "urn:kagimori:demo", "testclient", "test") == tuple(
-        claims(legacy)[name] for name in ("iss", "aud", "client_id", "user")
-    )
+    assert (
+        "http://localhost:3000",
+        "urn:kagimori:demo",
+        "testclient",
+        "test",
+    ) == tuple(claims(legacy)[name] for name in ("iss", "aud", "client_id", "user"))
     assert claims(legacy)["sub"] not in ("test", "testclient")
     assert claims(legacy)["jti"]
     assert "user" not in claims(modern)
@@ -265,7 +268,9 @@ def test_BEA_1_the_scheme_is_case_insensitive(tmp_path, scheme):
         ("/api/secret?access_token=x", []),
     ],
 )
-def test_BEA_3_without_credentials_the_challenge_names_no_error(tmp_path, path, headers):
+def test_BEA_3_without_credentials_the_challenge_names_no_error(
+    tmp_path, path, headers
+):
     """
     Nothing that counts as a token was sent: bare Bearer, empty body.
     """
@@ -315,7 +320,9 @@ def test_ACC_2_where_no_client_has_the_password_grant_it_is_not_offered(tmp_path
         before = (await w.get("/.well-known/openid-configuration")).json
         from kagimori.keys.journal import Cause
 
-        await w.installation.clients.delete("default", "testclient", cause=Cause("test"))
+        await w.installation.clients.delete(
+            "default", "testclient", cause=Cause("test")
+        )
         await w.installation.poll()
         after = (await w.get("/.well-known/openid-configuration")).json
         refused = await w.post("/oauth/token", PASSWORD, authorization=MACHINE)

@@ -89,7 +89,9 @@ def test_a_server_starts_serves_and_drains(tmp_path):
 
     async def scene():
         running = await started(tmp_path)
-        token = await running.ask(HEAD.replace(b"Host", b"Connection: close\r\nHost") + FORM)
+        token = await running.ask(
+            HEAD.replace(b"Host", b"Connection: close\r\nHost") + FORM
+        )
         ready = await running.get("/readyz")
         figures = await running.get("/metrics", running.admin)
         os.kill(os.getpid(), signal.SIGTERM)
@@ -106,8 +108,12 @@ def test_a_server_starts_serves_and_drains(tmp_path):
         key.algorithm for key in report.keys if key.use == "signing"
     ]
     assert {"current"} == {key.state for key in report.keys}
-    assert {"demo", "legacy_clients", "bearer_in_query"} == {u.code for u in report.unfit}
-    assert all(unfit.command.partition(" ")[0].endswith("kagimori") for unfit in report.unfit)
+    assert {"demo", "legacy_clients", "bearer_in_query"} == {
+        u.code for u in report.unfit
+    }
+    assert all(
+        unfit.command.partition(" ")[0].endswith("kagimori") for unfit in report.unfit
+    )
     assert any("/oauth/token" in line for line in report.transcript)
     assert "" == report.problem
 
@@ -266,7 +272,9 @@ def test_an_opening_that_makes_what_is_missing_serves_a_new_folder(tmp_path):
         data = tmp_path / "fresh"
         settings = demo_settings(data, {"KAGIMORI_LISTEN": "localhost:0"})
         settings = msgspec.structs.replace(
-            settings, issuer="http://localhost:3000", server=ServerSettings(listen="localhost:0", admin_listen="127.0.0.1:0")
+            settings,
+            issuer="http://localhost:3000",
+            server=ServerSettings(listen="localhost:0", admin_listen="127.0.0.1:0"),
         )
         told = asyncio.get_running_loop().create_future()
         process = ServerProcess(
@@ -333,7 +341,9 @@ def test_the_background_tells_a_failure_once_and_its_end(tmp_path, monkeypatch):
 
     stream = io.StringIO()
     logs.configure("info", stream)
-    calls = iter([StoreError("gone"), StoreError("gone"), ValueError("secret"), None, None])
+    calls = iter(
+        [StoreError("gone"), StoreError("gone"), ValueError("secret"), None, None]
+    )
 
     async def work():
         error = next(calls, None)

@@ -64,7 +64,10 @@ BAD = {
     "json": (b'{"grant_type":"client_credentials"}', "application/json"),
     "no content type": (b"grant_type=client_credentials", None),
     "multipart": (b"--x", "multipart/form-data; boundary=x"),
-    "latin-1": (b"grant_type=client_credentials", "application/x-www-form-urlencoded; charset=latin-1"),
+    "latin-1": (
+        b"grant_type=client_credentials",
+        "application/x-www-form-urlencoded; charset=latin-1",
+    ),
     "repeated": (b"grant_type=client_credentials&grant_type=client_credentials", ""),
     "repeated scope": (b"grant_type=client_credentials&scope=api&scope=api", ""),
     "not UTF-8": (b"grant_type=%ff", ""),
@@ -114,7 +117,13 @@ def test_TOK_2_unknown_parameters_are_ignored(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "query", ["client_id=machine", "client_secret=secret", "access_token=x", "PASSWORD=%70&password=x"]
+    "query",
+    [
+        "client_id=machine",
+        "client_secret=secret",
+        "access_token=x",
+        "PASSWORD=%70&password=x",
+    ],
 )
 def test_TOK_3_credentials_in_the_query_string_are_refused(tmp_path, query):
     """
@@ -300,7 +309,16 @@ def test_every_answer_has_an_id_of_its_own_and_believes_no_other(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/nowhere", "/oauth/token/", "/OAUTH/TOKEN", "//oauth/token", "/metrics", "/oauth%2ftoken"]
+    "path",
+    [
+        "/",
+        "/nowhere",
+        "/oauth/token/",
+        "/OAUTH/TOKEN",
+        "//oauth/token",
+        "/metrics",
+        "/oauth%2ftoken",
+    ],
 )
 def test_a_path_that_is_not_there_gets_404_as_json(tmp_path, path):
     """
@@ -349,7 +367,11 @@ def test_TOK_16_limits_count_by_the_address_behind_a_trusted_proxy(tmp_path):
 
     async def addresses(w):
         wrong = "Basic bWFjaGluZTp3cm9uZw=="
-        for forwarded in ("198.51.100.7", "6.6.6.6, 198.51.100.8", "198.51.100.9, 127.0.0.2"):
+        for forwarded in (
+            "198.51.100.7",
+            "6.6.6.6, 198.51.100.8",
+            "198.51.100.9, 127.0.0.2",
+        ):
             await w.post(
                 "/oauth/token",
                 GOOD,
@@ -368,7 +390,9 @@ def test_TOK_16_limits_count_by_the_address_behind_a_trusted_proxy(tmp_path):
     assert ["127.0.0.1"] * 3 == run(tmp_path, addresses)
 
 
-def test_S6_an_unforeseen_fault_is_a_500_that_says_nothing(tmp_path, monkeypatch, capsys):
+def test_S6_an_unforeseen_fault_is_a_500_that_says_nothing(
+    tmp_path, monkeypatch, capsys
+):
     """
     The answer holds an id; the log has the place and the class, and neither holds the secret.
     """
@@ -400,7 +424,9 @@ def test_S6_an_unforeseen_fault_is_a_500_that_says_nothing(tmp_path, monkeypatch
     assert "hunter2" not in stream.getvalue()
 
 
-def test_REV_5_a_store_that_does_not_answer_is_503_with_retry_after(tmp_path, monkeypatch):
+def test_REV_5_a_store_that_does_not_answer_is_503_with_retry_after(
+    tmp_path, monkeypatch
+):
     """
     A transient failure keeps clients from dropping good tokens; a lasting one is our fault.
     """

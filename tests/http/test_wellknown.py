@@ -59,7 +59,9 @@ def test_MET_2_every_entry_works_and_what_works_is_listed(tmp_path):
 
     found, jwks = run(tmp_path, probed)
 
-    assert {"token_endpoint", "revocation_endpoint", "introspection_endpoint"} == set(found)
+    assert {"token_endpoint", "revocation_endpoint", "introspection_endpoint"} == set(
+        found
+    )
     for wrong, right in found.values():
         assert 405 == wrong
         assert right in (400, 401)
@@ -179,7 +181,10 @@ def test_tenants_have_documents_of_their_own(tmp_path):
         await tenants.disable("acme", cause=CAUSE)
         await w.installation.poll()
         gone = [await w.get(f"/t/acme{OPENID}"), await w.get("/t/acme/oidc/jwks")]
-        unknown = [await w.get(f"/t/nobody{OPENID}"), await w.get("/t/nobody/oidc/jwks")]
+        unknown = [
+            await w.get(f"/t/nobody{OPENID}"),
+            await w.get("/t/nobody/oidc/jwks"),
+        ]
         return acme, inserted, beta, keys, root, gone, unknown
 
     acme, inserted, beta, keys, root, gone, unknown = run(tmp_path, all_)
@@ -218,7 +223,9 @@ def test_J7_a_token_of_another_tenant_is_refused(tmp_path):
         token = (await w.machine())["access_token"]
         from tests.http.world import MACHINE
 
-        here = await w.post("/oauth/token", {"grant_type": "client_credentials"}, authorization=MACHINE)
+        here = await w.post(
+            "/oauth/token", {"grant_type": "client_credentials"}, authorization=MACHINE
+        )
         there = await w.post(
             "/t/acme/oauth/token",
             {"grant_type": "client_credentials"},

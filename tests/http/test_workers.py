@@ -65,7 +65,7 @@ def test_two_workers_serve_one_listener_and_their_figures_are_added_up(server):
 
 def test_a_worker_that_dies_is_replaced(server):
     """
-    kill -9 of one worker costs nobody but its open requests; soon there are two again.
+    Kill -9 of one worker costs nobody but its open requests; soon there are two again.
     """
     killed = workers(server)[0]
 
@@ -82,7 +82,7 @@ def test_a_worker_that_dies_is_replaced(server):
 
 def test_workers_end_when_their_parent_is_gone(server):
     """
-    kill -9 of the parent leaves no worker behind, and the port is free again.
+    Kill -9 of the parent leaves no worker behind, and the port is free again.
     """
     children = workers(server)
 

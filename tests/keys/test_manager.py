@@ -44,7 +44,11 @@ def test_after_a_load_it_probes_and_reloads_on_two_beats():
     """
     ring = loaded()
 
-    for seconds, probe, load in ((0, False, False), (4.9, False, False), (5, True, False)):
+    for seconds, probe, load in (
+        (0, False, False),
+        (4.9, False, False),
+        (5, True, False),
+    ):
         now = START + seconds * SECOND
         assert (probe, load) == (ring.wants_probe(now), ring.wants_load(now))
     assert START + 5 * SECOND == ring.next_look(START)

@@ -136,7 +136,7 @@ def test_a_full_disk_is_a_clear_error_and_harms_nothing(
     K8: wherever the disk is full, the commit fails with what to do, or has happened; once
     there is room the ring is whole and the commit can be repeated.
     """
-    texts = set()
+    said = set()
     for fatal in range(MOST_CALLS):
         place = tmp_path / str(fatal)
         open_store(place).commit([ONE, TWO], (), None)
@@ -147,8 +147,7 @@ def test_a_full_disk_is_a_clear_error_and_harms_nothing(
                 commit(open_store(place))
             except StoreError as error:
                 expected = OLD
-                assert error.transient
-                texts.add(error.hint)
+                said.add((error.hint, error.transient))
             # Reading goes on, whatever there is room for.
             assert expected == meaning(open_store(place).load())
         if not calls.struck:
@@ -158,4 +157,4 @@ def test_a_full_disk_is_a_clear_error_and_harms_nothing(
             commit(open_store(place))
         assert NEW == meaning(open_store(place).load())
 
-    assert {"The disk is full: make room."} == texts
+    assert {("The disk is full: make room.", True)} == said

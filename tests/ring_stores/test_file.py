@@ -78,8 +78,13 @@ def test_K11_modes_are_for_the_owner_alone(tmp_path: Path):
 
 @pytest.mark.parametrize(
     ("mode", "is_loose", "may_write"),
-    [(0o600, False, False), (0o640, True, False), (0o604, True, False)]
-    + [(0o620, True, True), (0o602, True, True)],
+    [
+        (384, False, False),
+        (416, True, False),
+        (388, True, False),
+        (400, True, True),
+        (386, True, True),
+    ],
 )
 def test_K11_loose_modes_are_named(place: Path, mode, is_loose, may_write):
     """

@@ -51,5 +51,5 @@ def test_K4_twenty_processes_make_one_key(tmp_path: Path, layout: str, wrapper: 
     assert 1 == len(set(keys))
     assert {"hello\n" * PROCESSES} == set(opened)
     ring = open_ring(location, application="shop", wrapper=wrapper)
-    assert [keys[0]] == [key.id for key in ring.keys()]
+    assert [keys[0]] == [key.id for key in tuple(ring.keys())]
     assert 1 == ring.generation

@@ -485,6 +485,23 @@ def test_families_are_kept_for_a_month_after_their_end():
     assert (EndReason.EXPIRED_IDLE, None) == run(story)
 
 
+def test_a_revoked_family_goes_a_month_after_its_revocation():
+    """
+    What was ended early is not kept for the life that it would have had.
+    """
+
+    async def story(server):
+        text = await server.sign_in()
+        family = RefreshToken.parse(text).family_id
+        await server.families.revocation.revoke_family(TENANT, family)
+        server.after(RETENTION - SECOND)
+        kept = await server.families.get_family(TENANT, family)
+        server.after(SECOND)
+        return kept.revoke_reason, await server.families.get_family(TENANT, family)
+
+    assert (EndReason.OPERATOR, None) == run(story)
+
+
 def test_R13_the_time_of_the_store_decides():
     """
     R13: a server whose own clock is wrong judges by the store's.

@@ -228,8 +228,11 @@ def test_files_of_all_kinds_are_read(data, password):
         "empty",
         "wrong for pem",
         "none for pem",
-    ]
-    + ["another's key", "key alone", "weak", "curve"],
+        "another's key",
+        "key alone",
+        "weak",
+        "curve",
+    ],
 )
 def test_files_that_will_not_do_are_told_of(data, password, text):
     """

@@ -12,25 +12,21 @@ writes an answer in two pieces. This one takes its place behind `uvicorn.Server`
    we then never disagree about where a request ends.
 3. A refusal is read by the peer before the connection goes: what it still sends is thrown away
    for a moment, since closing at once would reset the answer on its way.
-4. For a target in absolute form its authority takes the place of ``Host`` (RFC 9112 section
-   3.2.2).
 """
 
 from __future__ import annotations
 
 import asyncio
-import enum
-import secrets
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, cast
-from urllib.parse import unquote
 
-import httptools
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from kagimori.http.cycle import STATUS_LINES, Cycle, Headers, Message
+from kagimori.http.cycle import Cycle, Message
+from kagimori.http.framing import refusal
+from kagimori.http.reader import Phase, RequestReader
 from kagimori.settings import Limits
 
 LINGER = 2.0
@@ -39,25 +35,10 @@ LINGER = 2.0
 READ_AHEAD = 64 * 1024
 """Bytes of a body that are held before the application asks for them."""
 
-UPGRADES = 4
-"""How often a connection may offer another protocol."""
-
 _NEVER = float("inf")
 
 
-class Phase(enum.Enum):
-    """
-    What a connection waits for.
-    """
-
-    IDLE = "idle"
-    HEAD = "head"
-    BODY = "body"
-    ANSWER = "answer"
-    LINGER = "linger"
-
-
-class Connection(asyncio.Protocol):
+class Connection(RequestReader, asyncio.Protocol):
     """
     One connection of one peer.
 
@@ -81,26 +62,16 @@ class Connection(asyncio.Protocol):
         self._app: Any = config.loaded_app
         self._state = server_state
         self._connections: set[Any] = server_state.connections
-        self._limits = limits
+        super().__init__(limits)
         self._refused = refused
-        self._parser = httptools.HttpRequestParser(self)
         self._transport: asyncio.Transport | None = None
         self._defaults_of: object = None
         self._defaults = b""
         self._drained: asyncio.Future[None] | None = None
         self._reading = True
         self._pipeline: deque[Cycle] = deque()
-        self._client: tuple[str, int] | None = None
-        self._server: tuple[str, int] | None = None
-        self._url = b""
-        self._headers: Headers = []
-        self._head_bytes = 0
-        self._raw_bytes = 0
-        self._expects_continue = False
-        self._upgrades = 0
         self._parsed: Cycle | None = None
         self.cycle: Cycle | None = None
-        self.phase = Phase.HEAD
         self.deadline = _NEVER
         self.write_paused = False
 
@@ -111,8 +82,8 @@ class Connection(asyncio.Protocol):
         Take the connection, or refuse it where there are too many.
         """
         self._transport = cast("asyncio.Transport", transport)
-        self._client = _address(transport.get_extra_info("peername"))
-        self._server = _address(transport.get_extra_info("sockname"))
+        self.client = _address(transport.get_extra_info("peername"))
+        self.server = _address(transport.get_extra_info("sockname"))
         self._connections.add(self)
         if len(self._connections) > self._limits.connections:
             self.refuse(503, "Too many connections are open; try again in a moment.")
@@ -167,26 +138,7 @@ class Connection(asyncio.Protocol):
             self.deadline = self._loop.time() + self._limits.header_seconds
         rest: bytes | None = data
         while rest is not None and self.phase is not Phase.LINGER:
-            rest = self._parse(rest)
-
-    def _parse(self, data: bytes) -> bytes | None:
-        """
-        Feed the parser; return what is to be parsed anew, if anything.
-        """
-        unfinished = self.phase is Phase.HEAD
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            return self._decline_upgrade(data[upgrade.args[0] :])
-        except httptools.HttpParserError:
-            self._malformed()
-        else:
-            if unfinished and self.phase is Phase.HEAD:
-                # The parser keeps an unfinished field to itself, however long it grows.
-                self._raw_bytes += len(data)
-                if self._raw_bytes > self._limits.header_bytes:
-                    self.refuse(431, "The header of the request is too large.")
-        return None
+            rest = self.parse(rest)
 
     # --- what a cycle asks for (see `kagimori.http.cycle.Peer`)
 
@@ -246,72 +198,23 @@ class Connection(asyncio.Protocol):
                 self.deadline = self._loop.time() + self._limits.keep_alive_seconds
             self.wants_more()
 
-    # --- the parser
+    # --- what the reader finds
 
-    def on_message_begin(self) -> None:
+    def begin(self) -> None:
         """
-        Begin a request.
+        Give the header its time, unless what came before still counts.
         """
-        if self.phase is Phase.LINGER:
-            return
         if self.deadline == _NEVER:
             self.deadline = self._loop.time() + self._limits.header_seconds
-        self.phase = Phase.HEAD
-        self._url = b""
-        self._headers = []
-        self._head_bytes = self._raw_bytes = 0
-        self._expects_continue = False
 
-    def on_url(self, url: bytes) -> None:
+    def accept(self, scope: Message, *, keep_alive: bool) -> None:
         """
-        Take a part of the target.
+        Hand a request to the application, at once or after those before it.
         """
-        self._url += url
-        self._head_bytes += len(url)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """
-        Take one header field. A field of a trailer is counted and thrown away.
-        """
-        self._head_bytes += len(name) + len(value) + 4
-        if self._head_bytes > self._limits.header_bytes:
-            self.refuse(431, "The header of the request is too large.")
-        elif self.phase is Phase.HEAD:
-            name = name.lower()
-            if name == b"expect":
-                self._expects_continue = value.lower() == b"100-continue"
-            elif name == b"transfer-encoding" and value.lower() != b"chunked":
-                self.refuse(400, "The transfer coding of the request is not known.")
-            self._headers.append((name, value))
-            if len(self._headers) > self._limits.header_fields:
-                self.refuse(431, "The request has too many header fields.")
-
-    def on_headers_complete(self) -> None:
-        """
-        Hand the request to the application.
-        """
-        if self.phase is Phase.LINGER:
-            return
-        if self._head_bytes > self._limits.header_bytes:
-            self.refuse(431, "The header of the request is too large.")
-            return
-        scope = self._scope()
-        if scope is None:
-            self.refuse(400, "The target of the request cannot be used.")
-            return
-        if self._parser.should_upgrade():
-            # The parser takes what follows for another protocol and would swallow the body.
-            return
-        version = scope["http_version"]
         cycle = Cycle(
-            self,
-            scope,
-            keep_alive=version == "1.1" and self._parser.should_keep_alive(),
-            expects_continue=self._expects_continue,
+            self, scope, keep_alive=keep_alive, expects_continue=self.expects_continue
         )
         self._parsed = cycle
-        self._head_bytes = 0
-        self.phase = Phase.BODY
         self.deadline = self._loop.time() + self._limits.body_seconds
         if self.cycle is None:
             self._start(cycle)
@@ -368,7 +271,7 @@ class Connection(asyncio.Protocol):
         self._refused(status)
         owed = self.cycle
         if owed is None or not owed.started:
-            self._transport.write(_refusal(status, reason))
+            self._transport.write(refusal(status, reason))
         for cycle in (owed, self._parsed, *self._pipeline):
             if cycle is not None:
                 cycle.disconnect()
@@ -382,7 +285,7 @@ class Connection(asyncio.Protocol):
             return
         if self.phase is Phase.LINGER:
             self._transport.abort()
-        elif self.phase is Phase.IDLE or (self.phase is Phase.HEAD and not self._url):
+        elif self.phase is Phase.IDLE or (self.phase is Phase.HEAD and not self.url):
             # Nobody asked anything yet, so there is nothing to answer.
             self.shut()
         else:
@@ -403,73 +306,10 @@ class Connection(asyncio.Protocol):
             if not cycle.complete and self.phase is not Phase.LINGER:
                 self.shut()
 
-    def _scope(self) -> Message | None:
-        url = self._url
-        if b"#" in url or not url.isascii():
-            return None
-        version = self._parser.get_http_version()
-        if version not in ("1.1", "1.0"):
-            return None
-        if not url.startswith(b"/"):
-            url = self._absolute(url)
-            if not url:
-                return None
-        raw_path, _, query = url.partition(b"?")
-        path = raw_path.decode("ascii")
-        return {
-            "type": "http",
-            "asgi": {"version": "3.0", "spec_version": "2.3"},
-            "http_version": version,
-            "server": self._server,
-            "client": self._client,
-            "scheme": "http",
-            "method": self._parser.get_method().decode("ascii"),
-            "root_path": "",
-            "path": unquote(path) if "%" in path else path,
-            "raw_path": raw_path,
-            "query_string": query,
-            "headers": self._headers,
-        }
-
-    def _absolute(self, url: bytes) -> bytes:
-        if url == b"*":
-            return b"/*"
-        try:
-            parsed = httptools.parse_url(url)
-        except httptools.HttpParserInvalidURLError:
-            return b""
-        if parsed.schema not in (b"http", b"https") or not parsed.host:
-            return b""
-        host: bytes = parsed.host
-        if parsed.port:
-            host += b":%d" % parsed.port
-        self._headers[:] = [
-            (name, value) for name, value in self._headers if name != b"host"
-        ]
-        self._headers.append((b"host", host))
-        path: bytes = parsed.path or b"/"
-        return path + (b"?" + parsed.query if parsed.query else b"")
-
-    def _decline_upgrade(self, rest: bytes) -> bytes | None:
-        # RFC 9110 section 7.8: an upgrade may be ignored, and some clients (Java's) offer one
-        # with their first request. The head is parsed anew without the offer.
-        self._upgrades += 1
-        if self._upgrades > UPGRADES:
-            self.refuse(
-                400, "The connection asks for another protocol again and again."
-            )
-            return None
-        headers = b"".join(
-            b"%b: %b\r\n" % (name, value)
-            for name, value in self._headers
-            if name not in (b"connection", b"upgrade", b"http2-settings")
-        )
-        method = self._parser.get_method()
-        self._parser = httptools.HttpRequestParser(self)
-        self.phase = Phase.HEAD
-        return b"%b %b HTTP/1.1\r\n%b\r\n%b" % (method, self._url, headers, rest)
-
-    def _malformed(self) -> None:
+    def malformed(self) -> None:
+        """
+        End the connection: what follows cannot be read, what came before is answered.
+        """
         if self._parsed is None and self.cycle is not None:
             self._end_after(self._pipeline[-1] if self._pipeline else self.cycle)
         else:
@@ -509,16 +349,3 @@ def _address(name: Any) -> tuple[str, int] | None:
     if isinstance(name, tuple) and len(name) >= 2:
         return str(name[0]), int(name[1])
     return None
-
-
-def _refusal(status: int, reason: str) -> bytes:
-    body = b'{"error":"invalid_request","error_description":"%b"}' % reason.encode()
-    return (
-        STATUS_LINES[status]
-        + b"content-type: application/json\r\n"
-        + b"cache-control: no-store\r\n"
-        + b"x-request-id: %b\r\n" % secrets.token_hex(8).encode()
-        + b"content-length: %d\r\n" % len(body)
-        + b"connection: close\r\n\r\n"
-        + body
-    )

@@ -114,7 +114,7 @@ class BearerEndpoint:
         in_query = False
         try:
             token, in_query = self._token(exchange, resource)
-            self._check(services, exchange, resource, token, in_query=in_query)
+            await self._check(services, exchange, resource, token, in_query=in_query)
         except _Refusal as refusal:
             await self._refuse(exchange, resource, refusal, in_query=in_query)
             return
@@ -152,7 +152,7 @@ class BearerEndpoint:
             raise _Refusal(400, "invalid_request", MISSING)
         raise _Refusal(401)
 
-    def _check(
+    async def _check(
         self,
         services: Services,
         exchange: Exchange,
@@ -165,7 +165,17 @@ class BearerEndpoint:
         assert tenant is not None  # noqa: S101 - the edge has set it
         verifier = services.verifier(tenant, resource.identifier)
         try:
-            token = verifier.verify(text, now=exchange.now)
+            try:
+                token = verifier.verify(text, now=exchange.now)
+            except ExpiredTokenError:
+                raise
+            except InvalidTokenError:
+                # Another instance may have begun to sign with a key that this one has not
+                # read yet.
+                reader = services.oauth.access_tokens
+                if not await reader.learns_key(tenant, text, exchange.now):
+                    raise
+                token = verifier.verify(text, now=exchange.now)
         except ExpiredTokenError:
             raise _Refusal(401, "invalid_token", EXPIRED) from None
         except InvalidTokenError:

@@ -147,8 +147,10 @@ class CookieKey:
 
     def sealer(self, *purposes: str) -> Sealer:
         """
-        Return what seals and opens cookies of one chain of purposes, in the frame of
-        protected payloads: each cookie carries the key's id (`aspnet-data-protection.md` 1.1).
+        Return what seals and opens cookies of one chain of purposes.
+
+        They have the frame of protected payloads, so each carries the key's id
+        (`aspnet-data-protection.md` 1.1).
 
         Raises:
             SigningUnavailableError: the material is not at hand.

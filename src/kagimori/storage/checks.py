@@ -81,7 +81,8 @@ def check_page(limit: int) -> None:
 
 def _check_field(name: str) -> None:
     # Adapters write it into paths between double quotes.
-    if not (name.isascii() and name.isprintable()) or '"' in name or "\\" in name:
+    plain = name and name.isascii() and name.isprintable()
+    if not plain or '"' in name or "\\" in name:
         raise ValueError("An index field is named in plain ASCII without quotes.")
 
 

@@ -92,7 +92,8 @@ class LogKeeper:
             self._at_rest.wait()
         if self._at_rest.is_set():
             if self._rest_is_due:
-                self._put_back_rest(connection)
+                # Where it cannot start over, it is tried again soon.
+                self._put_back_rest(connection, otherwise=WHEN_BUSY // 2)
             elif self._pages >= WHEN_BUSY:
                 self._order()
 
@@ -102,7 +103,8 @@ class LogKeeper:
         """
         if self._at_rest.is_set():
             if self._rest_is_due and connection is not None:
-                self._put_back_rest(connection)
+                # Where it cannot start over, it goes on growing; there is no hurry.
+                self._put_back_rest(connection, otherwise=0)
             elif self.is_worth_it:
                 self._order()
 
@@ -117,11 +119,10 @@ class LogKeeper:
         self._at_rest.clear()
         self._orders.put(_Order.PUT_BACK)
 
-    def _put_back_rest(self, connection: sqlite3.Connection) -> None:
+    def _put_back_rest(self, connection: sqlite3.Connection, *, otherwise: int) -> None:
         # A failure here or below shows itself in the next commit; the log holds everything.
         self._rest_is_due = False
-        # Not started over: it is tried again soon.
-        self._pages = WHEN_BUSY // 2
+        self._pages = otherwise
         with contextlib.suppress(*sqlite_faults.FAULTS):
             for _ in range(_TRIES):
                 (busy, *_) = connection.execute(_START_OVER).fetchone()

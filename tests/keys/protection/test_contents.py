@@ -31,7 +31,9 @@ def at(text: str) -> datetime:
     return datetime.fromisoformat(text).replace(tzinfo=UTC)
 
 
-def key(key_id: str, activates: str, expires: str, created: str | None = None) -> Element:
+def key(
+    key_id: str, activates: str, expires: str, created: str | None = None
+) -> Element:
     wrapped = descriptor.null_wrap(descriptor.secret_text(bytes(64)))
     dates = tuple(
         ticks.parse(text if "T" in text else f"{text}T00:00:00Z")
@@ -96,7 +98,9 @@ def test_the_choice_agrees_with_dotnets_where_dotnet_has_one():
         near = [
             k
             for k in case["keys"]
-            if now < datetime.fromisoformat(k["activates"]) <= now + timedelta(minutes=5)
+            if now
+            < datetime.fromisoformat(k["activates"])
+            <= now + timedelta(minutes=5)
         ]
         if case["answer"]["default"] is None or near:
             continue
@@ -180,7 +184,9 @@ def test_a_bad_key_is_skipped_and_said():
     """
     bad = Element("key-bad", ROW[0].xml.replace("2015-03-01T00:00:00Z", "soon"))
     heard = []
-    contents = contents_of(bad, ROW[1], skipped=lambda name, why: heard.append((name, why)))
+    contents = contents_of(
+        bad, ROW[1], skipped=lambda name, why: heard.append((name, why))
+    )
 
     assert [B] == [key.id for key in contents.keys]
     assert ("key-bad",) == contents.skipped

@@ -45,7 +45,9 @@ class Peer:
             self._ring += ["--pfx", str(path), "--password", "secret"]
             self.wrapper = f"certificate:{path}?password=secret"
 
-    def run(self, command: str, *arguments: str, given: list[str] | None = None) -> list:
+    def run(
+        self, command: str, *arguments: str, given: list[str] | None = None
+    ) -> list:
         done = subprocess.run(
             [self._program, command, *self._ring, *arguments],
             input="".join(f"{line}\n" for line in given or ()),
@@ -78,14 +80,10 @@ def chain() -> list[str]:
     return ["--app", APPLICATION, *purposes]
 
 
-@pytest.fixture(
-    params=[("folder", "plain"), ("folder", "certificate"), ("document", "plain")]
-    + [("document", "certificate")],
-    ids="-".join,
-)
+@pytest.fixture(params=[("folder", "certificate"), ("document", "plain")], ids="-".join)
 def peer(request, dp_peer, tmp_path) -> Peer:
     """
-    .NET on a ring of either layout, clear or under a certificate.
+    .NET on a ring of either layout, one of them clear and one under a certificate.
     """
     return Peer(dp_peer, tmp_path, *request.param)
 
@@ -101,7 +99,9 @@ def test_dotnet_reads_what_we_made(peer: Peer):
     assert (ring.current_key_id, False) == (listed["default"], listed["generate"])
     assert [True] == [key["readable"] for key in listed["keys"]]
     stored = ring._live.contents.keys[0].stored
-    dates = [ticks.parse(listed["keys"][0][n]) for n in ("created", "activates", "expires")]
+    dates = [
+        ticks.parse(listed["keys"][0][n]) for n in ("created", "activates", "expires")
+    ]
     assert [stored.created, stored.activates, stored.expires] == dates
     opened = peer.unprotect([protector.protect(payload) for payload in PAYLOADS])
     assert PAYLOADS == [b64decode(line["plaintext"]) for line in opened]
@@ -120,7 +120,9 @@ def test_we_read_what_dotnet_made(peer: Peer):
     assert PAYLOADS == [protector.unprotect(payload).payload for payload in payloads]
     listed = peer.keys()
     assert listed["default"] == ring.current_key_id
-    assert [key["id"] for key in listed["keys"]] == [key.id for key in ring.keys()]
+    assert [key["id"] for key in listed["keys"]] == [
+        key.id for key in tuple(ring.keys())
+    ]
     assert ring.problem is None
 
 
@@ -140,7 +142,9 @@ def test_both_write_to_one_ring(peer: Peer):
     assert "AES_256_CBC_HMACSHA512" == ring.keys()[-1].algorithm
 
     waiting = ring.rotate()
-    assert {first, made, waiting.id} == {key["id"] for key in peer.keys()["keys"]}
+    assert {first, made, waiting.id} == {
+        key["id"] for key in tuple(peer.keys())["keys"]
+    }
     assert made == peer.keys()["default"]
     newest = ring.rotate(immediate=True).id
     assert newest == peer.keys()["default"]
@@ -158,7 +162,15 @@ def test_both_write_to_one_ring(peer: Peer):
     assert 4 == len(peer.ring(read_only=True).keys())
 
 
-@pytest.mark.parametrize("name", sorted(ALGORITHMS))
+@pytest.mark.parametrize(
+    "name",
+    [
+        name
+        if name in {"AES_256_GCM", "AES_256_CBC_HMACSHA256"}
+        else pytest.param(name, marks=pytest.mark.soak)
+        for name in sorted(ALGORITHMS)
+    ],
+)
 def test_every_algorithm_goes_both_ways(dp_peer, tmp_path, name: str):
     """
     A ring of each algorithm, made here: .NET opens ours and we open its payloads.
@@ -187,7 +199,10 @@ def test_time_limited_payloads_go_both_ways(dp_peer, tmp_path):
         ticks.parse(line["expires"]) for line in opened
     ]
     theirs = peer.protect([b"z"], "--expires", ends.isoformat())[0]
-    assert (b"z", ends) == (limited.unprotect(theirs).payload, limited.unprotect(theirs).expires)
+    assert (b"z", ends) == (
+        limited.unprotect(theirs).payload,
+        limited.unprotect(theirs).expires,
+    )
     past = peer.protect([b"z"], "--expires", "2001-01-01T00:00:00Z")[0]
     with pytest.raises(ProtectionError):
         limited.unprotect(past)

@@ -6,14 +6,23 @@ from __future__ import annotations
 
 import pytest
 
-from kagimori.errors import KagimoriError, KeyRingError, KeyWrapError, RingMalformedError
+from kagimori.errors import (
+    KagimoriError,
+    KeyRingError,
+    KeyWrapError,
+    RingMalformedError,
+)
 from kagimori.keys.protection import descriptor, elements, ticks, xml
 from kagimori.keys.protection.algorithms import ALGORITHMS
 from kagimori.keys.protection.elements import Revocation, RingState
 from kagimori.keys.protection.ticks import Ticks
 
 KEY_ID = "3d6d01fd-c0e7-44ae-82dd-013b996b4093"
-DATES = (Ticks(638_000_000_000_000_001), Ticks(638_000_000_000_000_002), Ticks(639 * 10**15))
+DATES = (
+    Ticks(638_000_000_000_000_001),
+    Ticks(638_000_000_000_000_002),
+    Ticks(639 * 10**15),
+)
 MASTER = bytes(range(64))
 MODEL = "Microsoft.AspNetCore.DataProtection.AuthenticatedEncryption.ConfigurationModel"
 
@@ -49,7 +58,12 @@ def test_a_written_key_is_read(name: str):
     root = elements.key_element(KEY_ID, DATES, ALGORITHMS[name], wrapped)
     stored, (row, master) = read(xml.write(root, indent=True, declaration=True))
 
-    assert (KEY_ID, *DATES) == (stored.id, stored.created, stored.activates, stored.expires)
+    assert (KEY_ID, *DATES) == (
+        stored.id,
+        stored.created,
+        stored.activates,
+        stored.expires,
+    )
     assert ALGORITHMS[name] == row == stored.algorithm
     assert MASTER == master
     assert f"key-{KEY_ID}" == elements.friendly_name(root)
@@ -73,9 +87,11 @@ def test_a_written_key_is_read(name: str):
         ),
         (
             "ManagedAuthenticatedEncryptorDescriptorDeserializer",
-            '<encryption algorithm="System.Security.Cryptography.AesManaged, System.Core" '
-            'keyLength="256"/><validation '
-            'algorithm="System.Security.Cryptography.HMACSHA384, mscorlib"/>',
+            (
+                '<encryption algorithm="System.Security.Cryptography.AesManaged, System.Core" '
+                'keyLength="256"/><validation '
+                'algorithm="System.Security.Cryptography.HMACSHA384, mscorlib"/>'
+            ),
             "AES_256_CBC_HMACSHA384",
         ),
         (
@@ -105,8 +121,14 @@ def test_descriptors_of_every_kind_are_read(kind: str, inner: str, expected: str
 @pytest.mark.parametrize(
     ("kind", "inner"),
     [
-        ("AuthenticatedEncryptorDescriptorDeserializer", '<encryption algorithm="ROT13"/>'),
-        ("AuthenticatedEncryptorDescriptorDeserializer", '<encryption algorithm="AES_256_CBC"/>'),
+        (
+            "AuthenticatedEncryptorDescriptorDeserializer",
+            '<encryption algorithm="ROT13"/>',
+        ),
+        (
+            "AuthenticatedEncryptorDescriptorDeserializer",
+            '<encryption algorithm="AES_256_CBC"/>',
+        ),
         ("AuthenticatedEncryptorDescriptorDeserializer", ""),
         ("SomethingElse", '<encryption algorithm="AES" keyLength="256"/>'),
         (
@@ -158,7 +180,13 @@ def test_a_key_without_id_or_dates_cannot_be_read(pattern: str, replacement: str
 
 @pytest.mark.parametrize(
     "spelling",
-    [KEY_ID.upper(), f"{{{KEY_ID}}}", f"({KEY_ID})", KEY_ID.replace("-", ""), f" {KEY_ID}\n"],
+    [
+        KEY_ID.upper(),
+        f"{{{KEY_ID}}}",
+        f"({KEY_ID})",
+        KEY_ID.replace("-", ""),
+        f" {KEY_ID}\n",
+    ],
 )
 def test_guids_of_any_spelling_are_one(spelling: str):
     """
@@ -169,7 +197,12 @@ def test_guids_of_any_spelling_are_one(spelling: str):
 
 @pytest.mark.parametrize(
     "master",
-    ["<masterKey/>", "<masterKey>!!!</masterKey>", "<masterKey><value>A</value></masterKey>", ""],
+    [
+        "<masterKey/>",
+        "<masterKey>!!!</masterKey>",
+        "<masterKey><value>A</value></masterKey>",
+        "",
+    ],
 )
 def test_a_malformed_master_key_is_refused(master: str):
     """
@@ -229,8 +262,10 @@ def test_a_written_revocation_is_read(revocation: Revocation, name: str):
         "<revocation/>",
         '<revocation><key id="*"/></revocation>',
         "<revocation><revocationDate>2020-01-01T00:00:00Z</revocationDate></revocation>",
-        '<revocation><revocationDate>2020-01-01T00:00:00Z</revocationDate><key id="{invalid}"/>'
-        "</revocation>",
+        (
+            '<revocation><revocationDate>2020-01-01T00:00:00Z</revocationDate><key id="{invalid}"/>'
+            "</revocation>"
+        ),
         '<revocation><revocationDate>soon</revocationDate><key id="*"/></revocation>',
     ],
 )
@@ -252,7 +287,9 @@ def test_our_state_is_read_back():
     assert elements.is_state(back)
     assert state == elements.read_state(back)
     assert elements.STATE == elements.friendly_name(back)
-    assert RingState() == elements.read_state(xml.parse('<state xmlns="urn:kagimori:ring:1"/>'))
+    assert RingState() == elements.read_state(
+        xml.parse('<state xmlns="urn:kagimori:ring:1"/>')
+    )
     bad = xml.parse('<state xmlns="urn:kagimori:ring:1" generation="many"/>')
     with pytest.raises(KagimoriError):
         elements.read_state(bad)
@@ -264,7 +301,13 @@ def test_foreign_elements_have_names_of_their_own():
     """
     names = {
         elements.friendly_name(xml.parse(text))
-        for text in ("<a/>", "<a>1</a>", '<x:ä xmlns:x="urn:y"/>', "<key/>", "<revocation/>")
+        for text in (
+            "<a/>",
+            "<a>1</a>",
+            '<x:ä xmlns:x="urn:y"/>',
+            "<key/>",
+            "<revocation/>",
+        )
     }
 
     assert 5 == len(names)

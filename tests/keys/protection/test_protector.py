@@ -108,7 +108,18 @@ def test_K1_anything_else_is_refused_by_one_class(ring, junk, keep, cut):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "=", "CfDJ8", "CfDJ8=", "CfDJ8 AA", "CfDJ8\n", "鍵", "\ud800", "CfDJ8+/A", "A" * 5],
+    [
+        "",
+        "=",
+        "CfDJ8",
+        "CfDJ8=",
+        "CfDJ8 AA",
+        "CfDJ8\n",
+        "鍵",
+        "\ud800",
+        "CfDJ8+/A",
+        "A" * 5,
+    ],
 )
 def test_text_that_is_no_payload_is_refused(world: World, text: str):
     """
@@ -120,7 +131,16 @@ def test_text_that_is_no_payload_is_refused(world: World, text: str):
         protector.unprotect(text)
 
 
-PURPOSES = [("a",), ("b",), ("a", "b"), ("b", "a"), ("ab",), ("a", ""), ("", "a"), ("A",)]
+PURPOSES = [
+    ("a",),
+    ("b",),
+    ("a", "b"),
+    ("b", "a"),
+    ("ab",),
+    ("a", ""),
+    ("", "a"),
+    ("A",),
+]
 
 
 def test_K3_purposes_and_applications_do_not_mix(world: World):
@@ -134,7 +154,9 @@ def test_K3_purposes_and_applications_do_not_mix(world: World):
         for other, purposes in chains:
             protector = rings[other].protector(*purposes)
             # An application's name is nothing but the first purpose.
-            same = ((name,) if name else ()) + chain == ((other,) if other else ()) + purposes
+            same = ((name,) if name else ()) + chain == (
+                (other,) if other else ()
+            ) + purposes
             if same:
                 assert b"x" == protector.unprotect_bytes(sealed).payload
             else:
@@ -183,7 +205,10 @@ def test_a_time_limited_payload_ends_with_its_expiry(world: World):
     sealed = limited.protect(b"x", expires_in=timedelta(hours=1))
     ends = world.clock.now() + timedelta(hours=1)
 
-    assert (b"x", ends) == (limited.unprotect(sealed).payload, limited.unprotect(sealed).expires)
+    assert (b"x", ends) == (
+        limited.unprotect(sealed).payload,
+        limited.unprotect(sealed).expires,
+    )
     world.clock.set(ends)
     assert b"x" == limited.unprotect(sealed).payload
     world.clock.advance(timedelta(microseconds=1))
@@ -247,7 +272,14 @@ def test_K9_nothing_shows_a_payload_or_a_key(world: World):
     protector = ring.protector("purpose-xyz")
     opened = protector.unprotect(protector.protect(b"payload-xyz"))
     (key,) = ring._live.contents.keys
-    for thing in (opened, protector, protector.time_limited(), ring, key, ring._live._serving):
+    for thing in (
+        opened,
+        protector,
+        protector.time_limited(),
+        ring,
+        key,
+        ring._live._serving,
+    ):
         assert "xyz" not in repr(thing)
         assert "masterKey" not in repr(thing)
     for secret in (ring, ring._live, key, key.material):

@@ -78,7 +78,10 @@ def test_an_empty_place_gets_one_key(world: World):
     (key,) = ring.keys()
     now = world.clock.now()
 
-    assert (now, now - timedelta(minutes=1)) == (key.timeline.created, key.timeline.activates)
+    assert (now, now - timedelta(minutes=1)) == (
+        key.timeline.created,
+        key.timeline.activates,
+    )
     assert now + 90 * DAY == key.timeline.due
     assert ("AES_256_GCM", "current") == (key.algorithm, key.state.value)
     assert ("TroubledXmlDecryptor",) == key.wrapped_by
@@ -86,7 +89,7 @@ def test_an_empty_place_gets_one_key(world: World):
     assert ring.problem is None
     assert 1 == ring.generation
     assert "key.published" in world.heard.names()
-    assert [key.id] == [key.id for key in world.ring().keys()]
+    assert [key.id] == [key.id for key in tuple(world.ring().keys())]
     assert 1 == world.wrapper.wraps
 
 
@@ -161,7 +164,9 @@ def test_a_new_ring_needs_a_wrapper(world: World):
     ring = world.ring(wrapper=None)
     assert ring.is_clear
     assert "none" == ring.wrapper_name
-    assert b"x" == ring.protector("a").unprotect(ring.protector("a").protect(b"x")).payload
+    assert (
+        b"x" == ring.protector("a").unprotect(ring.protector("a").protect(b"x")).payload
+    )
     with pytest.raises(InsecureConfigError):
         ring.rotate()
 
@@ -236,7 +241,9 @@ def test_a_skipped_key_is_not_replaced(world: World):
     assert 1 == world.wrapper.wraps
 
 
-@pytest.mark.parametrize("error", [VAULT_DOWN, ValueError("surprise"), KeyWrapError("no")])
+@pytest.mark.parametrize(
+    "error", [VAULT_DOWN, ValueError("surprise"), KeyWrapError("no")]
+)
 def test_a_vault_that_fails_at_the_start_makes_no_key(world: World, error):
     """
     K13: a passing failure is said to be one; a later start finds the same key.
@@ -245,7 +252,9 @@ def test_a_vault_that_fails_at_the_start_makes_no_key(world: World, error):
     world.wrapper.fault = error
     with pytest.raises(KeyWrapError) as caught:
         world.ring()
-    assert caught.value.transient == (error is VAULT_DOWN or isinstance(error, ValueError))
+    assert caught.value.transient == (
+        error is VAULT_DOWN or isinstance(error, ValueError)
+    )
     assert "surprise" not in str(caught.value) + caught.value.detail
 
     world.wrapper.fault = None
@@ -412,7 +421,7 @@ def test_instances_switch_together(world: World):
         world.clock.advance(timedelta(hours=12))
         assert one.current_key_id == two.current_key_id
 
-    assert 2 == len({key.id for key in one.keys()})
+    assert 2 == len({key.id for key in tuple(one.keys())})
     assert one.keys()[1].id == one.current_key_id
 
 
@@ -422,7 +431,10 @@ def test_a_read_only_ring_uses_what_others_made(world: World):
     """
     writer = world.ring()
     reader = world.ring(read_only=True)
-    assert b"x" == writer.protector("a").unprotect(reader.protector("a").protect(b"x")).payload
+    assert (
+        b"x"
+        == writer.protector("a").unprotect(reader.protector("a").protect(b"x")).payload
+    )
     world.clock.advance(91 * DAY)
     reader.refresh()
     assert 1 == len(reader.keys())
@@ -484,8 +496,8 @@ def test_two_who_rotate_at_once_make_two_keys_and_agree(world: World):
     """
     one, two = world.ring(), world.ring()
     one.rotate(immediate=True)
+    one.rotate()
     with pytest.raises(NextKeyWaitsError):
-        one.rotate()
         two.rotate()
     two.rotate(immediate=True)
     one.refresh()
@@ -513,7 +525,7 @@ def test_a_revoked_key_opens_nothing_any_more(world: World):
         protector.unprotect(sealed)
     assert "revoked" in caught.value.detail
     assert "revoked" not in str(caught.value)
-    assert ["revoked", "current"] == [key.state.value for key in ring.keys()]
+    assert ["revoked", "current"] == [key.state.value for key in tuple(ring.keys())]
     assert first != protector.unprotect(protector.protect(b"y")).key_id
     dangerous = protector.dangerously_unprotect_bytes
     raw = world.ring().protector("a").protect_bytes(b"z")
@@ -577,7 +589,7 @@ def test_K7_a_clock_set_back_makes_no_key(world: World):
     fresh = world.ring()
 
     for one in (ring, fresh):
-        assert [key_id] == [key.id for key in one.keys()]
+        assert [key_id] == [key.id for key in tuple(one.keys())]
         assert key_id == one.current_key_id
         assert "clock" in one.problem.text
         with pytest.raises(KeyRingError, match="clock"):
@@ -644,7 +656,9 @@ def test_unknown_ids_reload_once_a_minute_and_not_more(world: World):
     A flood of unknown ids causes one load a minute; a probe's beat finds keys all the same.
     """
     ring = world.ring()
-    stranger = World(world.place.parent / "elsewhere").ring().protector("a").protect(b"x")
+    stranger = (
+        World(world.place.parent / "elsewhere").ring().protector("a").protect(b"x")
+    )
     world.clock.advance(SECOND)
     loads = world.store.loads
     for _ in range(100):

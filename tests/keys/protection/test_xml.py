@@ -12,9 +12,7 @@ from kagimori.errors import RingMalformedError
 from kagimori.keys.protection import xml
 from tests.keys.protection.world import VECTORS
 
-BOMB = (
-    '<!DOCTYPE a [<!ENTITY b "xxxxxxxxxx"><!ENTITY c "&b;&b;&b;&b;&b;&b;&b;&b;">]><a>&c;</a>'
-)
+BOMB = '<!DOCTYPE a [<!ENTITY b "xxxxxxxxxx"><!ENTITY c "&b;&b;&b;&b;&b;&b;&b;&b;">]><a>&c;</a>'
 
 
 @pytest.mark.parametrize(
@@ -65,7 +63,9 @@ def test_sizes_are_bounded():
     assert "a" == xml.parse("<a>" * 64 + "</a>" * 64).tag
 
 
-@pytest.mark.parametrize("head", ["", "\ufeff", xml.DECLARATION, "\ufeff" + xml.DECLARATION])
+@pytest.mark.parametrize(
+    "head", ["", "\ufeff", xml.DECLARATION, "\ufeff" + xml.DECLARATION]
+)
 def test_byte_order_mark_and_declaration_may_be_there(head: str):
     """
     Both are read, in text and in bytes.

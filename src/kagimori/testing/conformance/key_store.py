@@ -256,8 +256,10 @@ class KeyStoreConformance:
 
     def test_k8_a_killed_writer_leaves_old_or_new(self, tmp_path: Path) -> None:
         """
-        K8: after each kill -9 in the middle of commits the ring is whole, holds exactly the
-        last acknowledged element or the one after it, and takes the next commit.
+        K8: after each kill -9 in the middle of commits the ring is old or new, and whole.
+
+        It holds exactly the last acknowledged element or the one after it, and takes the next
+        commit.
         """
         for kill in range(self.kills):
             with self._workers("churn", tmp_path, 1) as (worker,):

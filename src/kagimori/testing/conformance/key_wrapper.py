@@ -174,8 +174,7 @@ class KeyWrapperConformance:
 
     def test_k1_an_altered_envelope_is_refused(self, tmp_path: Path) -> None:
         """
-        K1: wherever a byte of an envelope changes, it does not open; the error is a
-        `KeyWrapError` and nothing else.
+        K1: wherever a byte of an envelope changes, it is refused by a `KeyWrapError` alone.
         """
         wrapper = self.make_wrapper(tmp_path)
         wrapped = wrapper.wrap(SECRET, CONTEXT)
@@ -220,8 +219,7 @@ class KeyWrapperConformance:
         self, tmp_path: Path
     ) -> None:
         """
-        Each element and attribute of an envelope is needed, or does not matter; leaving one out
-        never shows as anything but a `KeyWrapError`.
+        Each part of an envelope is needed, or does not matter; nothing else is raised.
         """
         wrapper = self.make_wrapper(tmp_path)
         wrapped = wrapper.wrap(SECRET, CONTEXT)
@@ -244,17 +242,15 @@ class KeyWrapperConformance:
         changed = WrappedSecret(wrapped.decryptor_type, xml.write(root))
         try:
             opened = wrapper.unwrap(changed, CONTEXT)
-        except KeyWrapError as error:
-            assert error.text
-        else:
-            assert meaning(SECRET) == meaning(opened)
+        except KeyWrapError:
+            return
+        assert meaning(SECRET) == meaning(opened)
 
     # --- secrets ---------------------------------------------------------------------------
 
     def test_k9_no_secret_shows(self, tmp_path: Path) -> None:
         """
-        K9: neither the name, the repr nor an error holds a secret, and a wrapper that holds keys
-        cannot be pickled.
+        K9: name, repr and errors hold no secret, and a wrapper that holds keys is not pickled.
         """
         wrapper = self.make_wrapper(tmp_path)
         wrapped = wrapper.wrap(SECRET, CONTEXT)
