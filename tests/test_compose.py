@@ -369,6 +369,41 @@ def test_K7_a_restored_ring_is_not_served_either(tmp_path):
     assert (False, True) == asyncio.run(scene())
 
 
+def test_K7_another_process_at_work_is_never_taken_for_a_backup(tmp_path):
+    """
+    Counts that others raise and mark meanwhile, and a ring that others turn, alarm nobody.
+    """
+    data = folder(tmp_path)
+
+    async def scene():
+        seen = []
+        recorder = Recorder()
+        async with started(data, recorder=recorder) as one, started(data) as two:
+
+            async def beats():
+                for _ in range(30):
+                    await two.beat()
+
+            async def looks():
+                for _ in range(60):
+                    await one.check_marks()
+                    seen.append(one.may_serve)
+                    await asyncio.sleep(0)
+
+            await asyncio.gather(beats(), looks())
+            await asyncio.to_thread(two.ring.rotate)
+            await two.beat()
+            await one.check_marks()
+            seen.append(one.may_serve)
+        return seen, [event.name for event in recorder.events]
+
+    seen, names = asyncio.run(scene())
+
+    assert 61 == len(seen)
+    assert all(seen)
+    assert "restored" not in names
+
+
 # --- living --------------------------------------------------------------------------------
 
 

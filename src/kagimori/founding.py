@@ -11,6 +11,7 @@ Rules of this module:
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import stat
@@ -238,8 +239,10 @@ def _check_fresh(folder: Path) -> None:
             hint="Choose a folder that you may write to: --data FOLDER",
             folder=str(folder),
         ) from None
-    # A demo that died while it was made left some of our own names and the passphrase.
-    if names and not (names <= _OURS and PASSPHRASE_FILE in names):
+    # A demo that died while it was made left some of our own names, the passphrase first.
+    half = {name for name in names if name.startswith(f"{PASSPHRASE_FILE}.")}
+    made = names - half
+    if made and not (made <= _OURS and PASSPHRASE_FILE in made):
         raise RefusedError(
             f"{folder} is not empty, and no demo world.",
             hint="Give the demo an empty or new folder: --data FOLDER",
@@ -258,21 +261,36 @@ def make_demo_folder(settings: Settings) -> None:
     make_folder(settings.data)
     path = settings.data / PASSPHRASE_FILE
     try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        pass
+        if not path.exists():
+            _make_passphrase(path)
     except OSError as exc:
         raise ConfigError(
             f"{path} cannot be written: {exc.strerror}.",
             hint="Choose a folder that you may write to: --data FOLDER",
             path=str(path),
         ) from None
-    else:
+    check_regular(settings.data.rglob("*"))
+
+
+def _make_passphrase(path: Path) -> None:
+    # Whole or not at all: a file that a crash left empty would stop every later start. The
+    # link refuses to replace, so of two processes one passphrase stands.
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
         with os.fdopen(handle, "w", encoding="ascii") as file:
             file.write(secrets.token_urlsafe(32) + "\n")
             file.flush()
             os.fsync(file.fileno())
-    check_regular(settings.data.rglob("*"))
+        with contextlib.suppress(FileExistsError):
+            os.link(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def check_regular(paths: Iterable[Path]) -> None:

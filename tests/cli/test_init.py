@@ -6,6 +6,9 @@ import stat
 
 import pytest
 
+from kagimori.errors import ConfigError, InsecureConfigError
+from kagimori.founding import demo_settings, make_demo_folder
+
 
 def init(program, *more):
     return program("init", "--issuer", "https://login.example.com", *more)
@@ -167,3 +170,49 @@ def test_the_demo_refuses_every_address_but_this_machines(program):
         assert "this machine only" in program.fails(
             3, "serve", "--demo", "--listen", listen
         )
+
+
+def test_K8_a_founding_that_died_can_be_run_again(program, monkeypatch):
+    """
+    Where the settings could not be written, a second init goes on with the same keys.
+    """
+    import kagimori.founding
+
+    def fail(settings):
+        raise ConfigError("The disk is full.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(kagimori.founding, "write_settings", fail)
+        assert 3 == init(program, "--insecure-plaintext-keys").exit_code
+    assert not (program.data / "kagimori.toml").exists()
+
+    again = init(program, "--insecure-plaintext-keys")
+
+    assert 0 == again.exit_code, again.output
+    assert ["owner"] == [user["username"] for user in program.json("users", "list")]
+    assert 2 == len([k for k in program.json("keys", "list") if k["use"] == "signing"])
+
+
+def test_K8_a_demo_that_died_while_its_passphrase_was_written_starts_again(tmp_path):
+    """
+    A half-written passphrase is no passphrase: the next start makes a whole one.
+    """
+    (tmp_path / "passphrase.0123456789abcdef").write_text("")
+    settings = demo_settings(tmp_path, {})
+
+    make_demo_folder(settings)
+
+    assert len((tmp_path / "passphrase").read_text().strip()) > 40
+    assert 0o600 == stat.S_IMODE((tmp_path / "passphrase").stat().st_mode)
+
+
+def test_K11_a_link_in_a_demo_folder_is_refused(tmp_path):
+    """
+    Only regular files lie in a demo folder; the accepted twin stands above.
+    """
+    settings = demo_settings(tmp_path, {})
+    make_demo_folder(settings)
+    (tmp_path / "ring").symlink_to("/tmp")
+
+    with pytest.raises(InsecureConfigError):
+        make_demo_folder(settings)

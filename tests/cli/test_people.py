@@ -331,3 +331,16 @@ def test_version_and_completion_work_without_an_installation(program):
     assert "0.1.0" == program.json("version")["kagimori"]
     for shell in ("bash", "zsh", "fish"):
         assert "kagimori" in program.ok("completion", shell).stdout
+
+
+def test_T6_a_client_registered_again_does_not_inherit_refresh_tokens(shop):
+    """
+    Deleting a client ends its families by the epoch, so its successor in name gets none.
+    """
+    answer = shop.json("tokens", "issue", "--client", "shop", "--user", "mina")
+    shop.ok("clients", "delete", "shop", "--yes")
+
+    shop.ok("clients", "create", "shop", "--grant", "refresh_token", "--api", "orders")
+
+    found = shop.json("tokens", "inspect", typed=answer["refresh_token"] + "\n")
+    assert not found["active"]

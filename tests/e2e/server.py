@@ -412,17 +412,20 @@ class Server:
             )
         return self.process
 
-    def start(self, *options: str) -> Server:
+    def start(self, *options: str, for_people: bool = False) -> Server:
         """
         Start and wait until it is ready, and has said all that it says.
+
+        Args:
+            for_people: let it say so in words; otherwise `report` is a value.
         """
-        self.launch(*(options or ("--json",)))
+        self.launch(*options, *(() if for_people else ("--json",)))
         self.await_ready()
-        assert eventually(lambda: self._has_spoken(as_json=not options), START_SECONDS)
+        assert eventually(lambda: self._has_spoken(for_people), START_SECONDS)
         return self
 
-    def _has_spoken(self, *, as_json: bool) -> bool:
-        if not as_json:
+    def _has_spoken(self, for_people: bool) -> bool:
+        if for_people:
             return "Ctrl-C" in self.said
         try:
             return bool(self.report)

@@ -242,7 +242,7 @@ def test_K9_no_secret_of_a_long_scenario_is_found_anywhere(make_server, tmp_path
     known.add("client secret", chosen, *(m["secret"] for m in (shop, second, robot)))
     known.add("credentials", *(basic("shop", m["secret"])[6:] for m in (shop, second)))
 
-    server.start("--json", "--access-log")
+    server.start("--access-log")
     with server.client() as client:
         old, as_shop = basic("old", chosen), basic("shop", second["secret"])
         for name, password in users.items():
@@ -308,7 +308,7 @@ def test_K9_no_secret_of_a_long_scenario_is_found_anywhere(make_server, tmp_path
         running = known.find(places(server))
         server.kill()
         after_kill = known.find(places(server))
-        server.start("--json")
+        server.start()
         program.ok("tenants", "delete", "acme", "--yes", "--force")
         server.stop()
         after_stop = known.find(places(server))
@@ -356,7 +356,7 @@ def test_K10_of_the_demo_only_its_passphrase_file_and_published_words_are_found(
     """
     The demo's passphrase lies in its one file; of tokens and keys there is nothing.
     """
-    server = make_server(environ=TALKATIVE).start("--json", "--access-log")
+    server = make_server(environ=TALKATIVE).start("--access-log")
     witness = Witness(server)
     witness.secrets.add("passphrase", (server.data / "passphrase").read_text().strip())
     witness.keys()

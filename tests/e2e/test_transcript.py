@@ -180,7 +180,7 @@ def test_ACC_1_the_lines_that_the_server_prints_run_when_pasted(make_server, tmp
     """
     What `serve --demo` shows to try runs in a shell as it stands, a rotation included.
     """
-    server = make_server().start("--access-log")
+    server = make_server().start("--access-log", for_people=True)
     (tmp_path / "bin").mkdir()
     program = tmp_path / "bin/kagimori"
     program.write_text(f'#!/bin/sh\nexec {shlex.join(KAGIMORI)} "$@"\n')

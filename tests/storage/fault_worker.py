@@ -91,22 +91,40 @@ async def small_disk(place: Path) -> dict[str, object]:
     return await fill(place, ballast.unlink)
 
 
-async def full_from_the_start(place: Path) -> dict[str, object]:
+async def begin(place: Path, make_room: Callable[[], object]) -> dict[str, object]:
     """
-    There is no room even for an empty database; then there is.
+    Open a database where there is no room for one, make room, and open it again.
     """
-    ballast = place / "ballast"
-    free = shutil.disk_usage(place).free
-    ballast.write_bytes(bytes(free))
+    answer: dict[str, object] = {}
     try:
         SqliteStore.open(place / "kagimori.db", clock=SystemClock())
     except StoreError as exc:
         answer = told(exc)
-    ballast.unlink()
+    make_room()
     store = SqliteStore.open(place / "kagimori.db", clock=SystemClock())
     await store.commit("acme", [Put("note", "1", b"", ABSENT)])
     await store.close()
     return answer
+
+
+async def size_limit_at_first(place: Path) -> dict[str, object]:
+    """
+    A file may not even hold an empty database; then it may.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, hard))
+    return await begin(
+        place, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    )
+
+
+async def small_disk_at_first(place: Path) -> dict[str, object]:
+    """
+    Somebody else's file fills the disk; it is removed.
+    """
+    ballast = place / "ballast"
+    ballast.write_bytes(bytes(shutil.disk_usage(place).free))
+    return await begin(place, ballast.unlink)
 
 
 async def unprivileged(place: Path) -> dict[str, object]:
@@ -134,7 +152,13 @@ def _drop_capabilities() -> None:
 
 STORIES: dict[str, Callable[[Path], Awaitable[dict[str, object]]]] = {
     story.__name__: story
-    for story in (size_limit, small_disk, full_from_the_start, unprivileged)
+    for story in (
+        size_limit,
+        small_disk,
+        size_limit_at_first,
+        small_disk_at_first,
+        unprivileged,
+    )
 }
 
 

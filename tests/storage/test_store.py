@@ -319,3 +319,31 @@ def test_a_conflict_is_told_from_other_errors():
             await store.commit(TENANT, [NOTES.put("1", Note("b"), ABSENT)])
 
     asyncio.run(story())
+
+
+def test_a_patient_rule_that_always_loses_pauses_for_seconds_at_most(monkeypatch):
+    """
+    However often a rule loses, each pause is bounded, so giving up comes soon.
+    """
+    pauses = []
+
+    async def note(seconds):
+        pauses.append(seconds)
+
+    monkeypatch.setattr(asyncio, "sleep", note)
+
+    async def story():
+        store = MemoryStore(FixedClock())
+
+        def decide(loaded):
+            return Decision(None, (Put("kind", "id", b"{}", expect=12345),))
+
+        with pytest.raises(ContentionError):
+            await transact(
+                store, "t", [DocumentKey("kind", "id")], decide, attempts=200
+            )
+
+    asyncio.run(story())
+
+    assert 198 <= sum(pause > 0 for pause in pauses)
+    assert max(pauses) <= 0.1

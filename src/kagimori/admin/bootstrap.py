@@ -18,10 +18,10 @@ from kagimori.admin.audit import Trail
 from kagimori.admin.verb import Done, commit_verb
 from kagimori.crypto.digests import b64url_encode, random_id, sha256
 from kagimori.errors import RefusedError
-from kagimori.identity.user import USERNAMES, creation, new_user, username_key
+from kagimori.identity.user import USERNAMES, USERS, creation, new_user, username_key
 from kagimori.keys.journal import Cause
 from kagimori.oauth.tenant import DEFAULT_TENANT
-from kagimori.storage.store import ABSENT, Collection, Document, Store
+from kagimori.storage.store import ABSENT, Collection, Document, Reference, Store
 
 INVITATION_LIFETIME = timedelta(days=7)
 LINK_PREFIX = "kgm_inv_"
@@ -70,13 +70,17 @@ async def make_owner(
     secret = LINK_PREFIX + random_id(32)
 
     def decide(documents: tuple[Document | None, ...], now: datetime) -> Done[None]:
-        if documents[0] is not None:
+        known = USERS.maybe(documents[1])
+        if known is not None and known.value.password_hash is not None:
             raise RefusedError(f"There is a user {username!r} already.")
+        # A founding that died after this commit is run again: the same owner, another link.
+        user = owner if known is None else known.value
         invitation = Invitation(
-            user=owner.id, is_owner=True, expires=now + INVITATION_LIFETIME
+            user=user.id, is_owner=True, expires=now + INVITATION_LIFETIME
         )
         put = INVITATIONS.put(invitation_id(secret), invitation, ABSENT)
-        return Done(None, (*creation(owner), put), {"owner": "yes"})
+        made = creation(owner) if known is None else ()
+        return Done(None, (*made, put), {"owner": "yes"})
 
     await commit_verb(
         store,
@@ -85,7 +89,7 @@ async def make_owner(
         "user.created",
         owner.id,
         cause,
-        [USERNAMES.key(username_key(username))],
+        [USERNAMES.key(username_key(username)), Reference(USERS.kind, 0, "user")],
         decide,
     )
     return f"{issuer}/console/welcome?invitation={secret}"

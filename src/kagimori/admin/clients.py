@@ -38,6 +38,7 @@ from kagimori.oauth.resource import RESOURCES
 from kagimori.oauth.secrets import choose_secret, generate_secret
 from kagimori.storage.store import ABSENT, Document, Store
 from kagimori.tokens.family import EndReason
+from kagimori.tokens.records import CLIENT_EPOCHS, ClientEpoch
 from kagimori.tokens.revocation import FamilyRevocation
 
 PAGE = 200
@@ -238,9 +239,7 @@ class ClientAdmin:
         Raises:
             NotFoundError: there is no such client.
         """
-        await self._change(
-            tenant, client_id, "client.disabled", cause, _with(disabled=True)
-        )
+        await self._end(tenant, client_id, "client.disabled", cause, keep=True)
         return await self._end_families(tenant, client_id)
 
     async def enable(self, tenant: str, client_id: str, *, cause: Cause) -> None:
@@ -250,9 +249,7 @@ class ClientAdmin:
         Raises:
             NotFoundError: there is no such client.
         """
-        await self._change(
-            tenant, client_id, "client.enabled", cause, _with(disabled=False)
-        )
+        await self._change(tenant, client_id, "client.enabled", cause, _enabled)
 
     async def delete(self, tenant: str, client_id: str, *, cause: Cause) -> int:
         """
@@ -261,28 +258,45 @@ class ClientAdmin:
         Raises:
             NotFoundError: there is no such client.
         """
+        await self._end(tenant, client_id, "client.deleted", cause, keep=False)
+        return await self._end_families(tenant, client_id)
 
-        def decide(documents: tuple[Document | None, ...], _: datetime) -> Done[None]:
+    async def _end(
+        self, tenant: str, client_id: str, action: str, cause: Cause, *, keep: bool
+    ) -> None:
+        """
+        Disable or remove a client, and raise its epoch in the same commit.
+
+        From that commit on no family of before is usable, also by a client that is registered
+        under this id later; revoking them one by one comes after, and may be repeated.
+        """
+
+        def decide(documents: tuple[Document | None, ...], now: datetime) -> Done[None]:
             found = CLIENTS.maybe(documents[0])
             if found is None:
                 raise _unknown(client_id)
-            return Done(None, (CLIENTS.delete(client_id, found.version),))
+            old = CLIENT_EPOCHS.maybe(documents[1])
+            epoch = ClientEpoch((old.value.epoch if old else 0) + 1, now)
+            disabled = msgspec.structs.replace(found.value, disabled=True)
+            put = CLIENTS.put(client_id, disabled, found.version)
+            end = put if keep else CLIENTS.delete(client_id, found.version)
+            version = old.version if old else ABSENT
+            return Done(None, (end, CLIENT_EPOCHS.put(client_id, epoch, version)))
 
         await commit_verb(
             self._store,
             self._trail,
             tenant,
-            "client.deleted",
+            action,
             client_id,
             cause,
-            [CLIENTS.key(client_id)],
+            [CLIENTS.key(client_id), CLIENT_EPOCHS.key(client_id)],
             decide,
         )
-        return await self._end_families(tenant, client_id)
 
     async def _end_families(self, tenant: str, client_id: str) -> int:
-        return await self._revocation.revoke_client(
-            tenant, client_id, EndReason.CLIENT_REVOKED
+        return await self._revocation.revoke_found(
+            tenant, ("client", client_id), EndReason.CLIENT_REVOKED
         )
 
     async def _secret(
@@ -335,8 +349,8 @@ class ClientAdmin:
         )
 
 
-def _with(*, disabled: bool) -> Callable[[Client, datetime], Client]:
-    return lambda client, _: msgspec.structs.replace(client, disabled=disabled)
+def _enabled(client: Client, _: datetime) -> Client:
+    return msgspec.structs.replace(client, disabled=False)
 
 
 def _usual_grants(method: AuthMethod) -> tuple[str, ...]:

@@ -28,6 +28,7 @@ Header = tuple[bytes, bytes]
 _COMMON: tuple[Header, ...] = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
 )
 _JSON: Header = (b"content-type", b"application/json")
 
@@ -126,7 +127,7 @@ class Exchange:
         """
         length = self.headers.get(b"content-length")
         # A number of thousands of digits is not worth converting.
-        if length is not None and (len(length) > 12 or int(length) > limit):
+        if length and length.isdigit() and (len(length) > 12 or int(length) > limit):
             raise _too_large()
         message = await self._receive()
         if message["type"] == "http.disconnect":

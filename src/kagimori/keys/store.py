@@ -11,7 +11,7 @@ Rules of this module:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 
@@ -22,11 +22,11 @@ class Element:
 
     Attributes:
         name: its friendly name, as .NET names it (``key-{guid}``, ``revocation-…``); cosmetic.
-        xml: the element as XML text.
+        xml: the element as XML text; it may hold a key in the clear, so no repr shows it.
     """
 
     name: str
-    xml: str
+    xml: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

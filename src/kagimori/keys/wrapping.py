@@ -7,7 +7,7 @@ A wrapper turns the XML of one secret element into the child of an ``encryptedSe
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 
@@ -22,7 +22,7 @@ class WrappedSecret:
     """
 
     decryptor_type: str
-    child: str
+    child: str = field(repr=False)
 
 
 class KeyWrapper(Protocol):

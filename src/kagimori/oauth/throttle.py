@@ -19,6 +19,7 @@ import ipaddress
 import math
 from collections import Counter, OrderedDict, deque
 from datetime import datetime
+from typing import Final
 
 import msgspec
 
@@ -116,6 +117,10 @@ class Throttle:
         return keys
 
 
+AHEAD: Final = 5.0
+"""Seconds; how far ahead of now a failure may lie: the clocks of two reads (DESIGN section 9)."""
+
+
 class _Window:
     """
     The last `limit` failures of each key within `length` seconds.
@@ -148,6 +153,9 @@ class _Window:
         self._forget_one(stamp)
         failures = self._failures.get(key)
         if failures is not None:
+            # What a clock that was ahead wrote would lock out for as long as it was ahead.
+            while failures and failures[-1] > stamp + AHEAD:
+                failures.pop()
             while failures and failures[0] <= stamp - self._length:
                 failures.popleft()
             if not failures:
@@ -168,7 +176,8 @@ class _Window:
         # and brings the window back to rest.
         if self._failures:
             key = next(iter(self._failures))
-            if self._failures[key][-1] <= stamp - self._length:
+            last = self._failures[key][-1]
+            if last <= stamp - self._length or last > stamp + AHEAD:
                 del self._failures[key]
 
     def begin(self, key: str) -> None:

@@ -220,6 +220,8 @@ class Decision(Generic[R]):
 ATTEMPTS = 5
 """How often `transact` decides before it gives up (requirements B5, case 10)."""
 
+LONGEST_PAUSE = 0.1  # seconds
+
 
 async def transact(
     store: Store,
@@ -247,8 +249,10 @@ async def transact(
             await store.commit(tenant, decision.changes)
         except ConflictError:
             # A loser waits a random moment, so that a herd does not collide in step for ever.
+            # The moment is bounded: patient callers lose dozens of times in a storm.
             if attempt:
-                await asyncio.sleep(random.uniform(0, 0.002 * (1 << attempt)))  # noqa: S311 - jitter
+                longest = min(0.002 * (1 << min(attempt, 6)), LONGEST_PAUSE)
+                await asyncio.sleep(random.uniform(0, longest))  # noqa: S311 - jitter
             continue
         return decision.result
     raise ContentionError(

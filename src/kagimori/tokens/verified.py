@@ -53,14 +53,20 @@ class VerifiedToken:
 
     Attributes:
         checked: the claims that a decision rests on.
-        claims: all its claims, as they were signed; read-only.
     """
 
-    __slots__ = ("checked", "claims")
+    __slots__ = ("_claims", "checked")
 
-    def __init__(self, checked: CheckedClaims, claims: Mapping[str, Any]) -> None:
+    def __init__(self, checked: CheckedClaims, claims: dict[str, Any]) -> None:
         self.checked = checked
-        self.claims = claims
+        self._claims = claims
+
+    @property
+    def claims(self) -> Mapping[str, Any]:
+        """
+        All its claims, as they were signed; read-only.
+        """
+        return MappingProxyType(self._claims)
 
     @property
     def issuer(self) -> str:
@@ -138,7 +144,7 @@ class VerifiedToken:
 
 
 _decode_typed = msgspec.json.Decoder(CheckedClaims).decode
-_decode_plain = msgspec.json.Decoder().decode
+_decode_plain = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 def read_claims(payload: bytes) -> VerifiedToken:
@@ -150,26 +156,27 @@ def read_claims(payload: bytes) -> VerifiedToken:
             never quotes the token.
     """
     try:
-        typed = _decode_typed(payload)
+        checked = _decode_typed(payload)
         plain = _decode_plain(payload)
-        # Without escapes every text has exactly two quotes; so a text that decoding dropped,
-        # the name of a member named twice, shows in their number.
-        if b"\\" in payload or payload.count(b'"') != 2 * _count_texts(plain):
+        # Decoding drops all but the last of two members with one name. Without escapes every
+        # text has exactly two quotes, so a name that was dropped shows in their number.
+        if payload.count(b'"') != 2 * _count_texts(plain) or b"\\" in payload:
             plain = parse_object(payload)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         # The parser's message may quote the token.
         raise ValueError("the claims are not those of an access token") from None
-    return VerifiedToken(typed, MappingProxyType(plain))
+    return VerifiedToken(checked, plain)
 
 
-def _count_texts(value: Any) -> int:
-    count = 0
+def _count_texts(value: dict[str, Any]) -> int:
+    count = len(value)
     for each in value.values():
-        if type(each) is str:
+        kind = type(each)
+        if kind is str:
             count += 1
-        elif type(each) is list or type(each) is dict:
+        elif kind is list or kind is dict:
             count += _count_nested(each)
-    return count + len(value)
+    return count
 
 
 def _count_nested(value: Any) -> int:
