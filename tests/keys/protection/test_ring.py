@@ -525,7 +525,8 @@ def test_a_revoked_key_opens_nothing_any_more(world: World):
         protector.unprotect(sealed)
     assert "revoked" in caught.value.detail
     assert "revoked" not in str(caught.value)
-    assert ["revoked", "current"] == [key.state.value for key in tuple(ring.keys())]
+    states = {key.id: key.state.value for key in tuple(ring.keys())}
+    assert {first: "revoked", ring.current_key_id: "current"} == states
     assert first != protector.unprotect(protector.protect(b"y")).key_id
     dangerous = protector.dangerously_unprotect_bytes
     raw = world.ring().protector("a").protect_bytes(b"z")
@@ -647,8 +648,8 @@ def test_uses_look_by_themselves(world: World):
     protector = ring.protector("a")
 
     protector.protect(b"x")
-    wait_until(lambda: len(ring.keys()) == 2)
-    assert new_id == ring.current_key_id
+    wait_until(lambda: ring.current_key_id == new_id)
+    assert 2 == len(ring.keys())
 
 
 def test_unknown_ids_reload_once_a_minute_and_not_more(world: World):
@@ -831,3 +832,107 @@ def test_a_forked_worker_has_its_own_state(world: World):
 
     assert b"child" == protector.unprotect_bytes(sealed).payload
     assert sealed[20:48] != protector.protect_bytes(b"child")[20:48]
+
+
+def test_a_ring_closed_during_a_look_stays_closed(world: World):
+    """
+    What a look brings after `close` does not bring the keys back.
+    """
+    ring = world.ring()
+    world.clock.advance(timedelta(minutes=10))
+    gate = world.store.gate = threading.Event()
+    ring.protector("a").protect(b"x")
+    wait_until(lambda: world.store.probes + world.store.loads > 2)
+    ring.close()
+    gate.set()
+    wait_until(lambda: not ring._live._flight.locked())
+
+    assert not ring.is_ready
+    with pytest.raises(KeyRingError, match="closed"):
+        ring.protector("a").protect(b"x")
+
+
+def test_where_no_thread_can_be_had_the_ring_serves(world: World, monkeypatch):
+    """
+    At the end of an interpreter, or at a limit, uses go on; a later one looks.
+    """
+    ring = world.ring()
+    world.clock.advance(5 * SECOND)
+
+    def refused(_thread):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refused)
+        assert ring.protector("a").protect(b"x")
+    probes = world.store.probes
+    world.clock.advance(5 * SECOND)
+    ring.protector("a").protect(b"x")
+    wait_until(lambda: world.store.probes > probes)
+    wait_until(lambda: not ring._live._flight.locked())
+
+
+def test_a_waiting_key_that_cannot_be_read_is_an_alarm_before_its_time(world: World):
+    """
+    It is unwrapped at the load, so that its failure shows while there is time.
+    """
+    ring = world.ring()
+    first = ring.current_key_id
+    foreign = TroubledWrapper(PassphraseWrapper(b"x"))
+    foreign.can_unwrap = lambda wrapped: wrapped.decryptor_type == "New.Xml, X"
+    wrap = foreign.wrap
+    foreign.wrap = lambda p, c: type(wrap(p, c))("New.Xml, X", wrap(p, c).child)
+    world.ring(wrapper=foreign, also_unwrap=[world.wrapper]).rotate()
+    ring.refresh()
+
+    assert "New" in ring.problem.text or "Xml" in ring.problem.text
+    assert "ring.troubled" in world.heard.alarms()
+    assert first == ring.current_key_id
+    world.clock.advance(3 * DAY)
+    assert first == ring.current_key_id
+
+
+def test_a_rotation_that_others_always_beat_is_given_up(world: World):
+    """
+    Bounded here too, and nothing was written.
+    """
+    ring = world.ring()
+
+    def busy(_add, _remove, _expect):
+        raise ConflictError("busy")
+
+    world.store.commit = busy
+    with pytest.raises(StoreError) as caught:
+        ring.rotate()
+    assert caught.value.transient
+    assert 1 == len(ring.keys())
+
+
+@pytest.mark.parametrize("error", [OSError("surprise"), DOWN])
+def test_a_commit_that_fails_is_an_error_and_the_ring_serves(world: World, error):
+    """
+    A rotation that the store does not take changes nothing here.
+    """
+    ring = world.ring()
+
+    def fails(_add, _remove, _expect):
+        raise error
+
+    world.store.commit = fails
+    with pytest.raises(StoreError):
+        ring.rotate(immediate=True)
+    assert 1 == len(ring.keys())
+    assert ring.is_ready
+
+
+def test_a_wrapper_that_surprises_is_an_error(world: World):
+    """
+    Of a foreign error only its class is kept: its message may quote what was wrapped.
+    """
+    ring = world.ring()
+    world.wrapper.fault = ValueError("secret bytes")
+    with pytest.raises(KeyWrapError) as caught:
+        ring.rotate()
+
+    assert "secret bytes" not in str(caught.value) + caught.value.detail
+    assert "ValueError" == caught.value.detail

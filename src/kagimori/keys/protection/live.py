@@ -26,7 +26,6 @@ from kagimori.crypto.aead import REFUSED
 from kagimori.errors import (
     KagimoriError,
     KeyRingError,
-    StoreError,
     UnknownKeyIdError,
 )
 from kagimori.events import Severity
@@ -105,9 +104,7 @@ class LiveRing:
         What is wrong at present; ``None`` if nothing is.
         """
         error = self._manager.error
-        if error is not None and not isinstance(error, KagimoriError):
-            return StoreError("The ring could not be loaded.", transient=True)
-        return error or self._worry
+        return error if isinstance(error, KagimoriError) else self._worry
 
     @property
     def contents(self) -> Contents:
@@ -295,8 +292,8 @@ class LiveRing:
         # Another thread may have loaded, or closed, between our reading and our writing; then
         # what we put there is too old, and its revoked keys would serve on.
         newest = self._manager.ring
-        if newest is None:
-            self._serving = _NOTHING
+        if newest is None or self._is_closed:
+            self.close()
         elif newest is not contents:
             return self._settle(newest, now)
         if before is not None and current is not None and before.id != current.id:
