@@ -196,8 +196,7 @@ def _kept_settings(folder: Path, port: int | None) -> Settings:
     """
     Return what the demo's file is to hold: addresses, and nothing that the environment says.
     """
-    if not (folder / FILE_NAME).exists():
-        _check_fresh(folder)
+    if not (folder / FILE_NAME).exists() and _is_fresh(folder):
         return Settings(
             data=folder,
             issuer=_address(port or DEMO_PORT),
@@ -226,11 +225,25 @@ def _address(port: int) -> str:
 
 
 _OURS = frozenset(
-    {PASSPHRASE_FILE, "ring", "kagimori.db", "kagimori.db-wal", "kagimori.db-shm"}
+    {
+        PASSPHRASE_FILE,
+        "ring",
+        "kagimori.db",
+        "kagimori.db-journal",
+        "kagimori.db-shm",
+        "kagimori.db-wal",
+    }
 )
 
 
-def _check_fresh(folder: Path) -> None:
+def _is_fresh(folder: Path) -> bool:
+    """
+    Whether a demo may be made here; not, where another process has just made one.
+
+    Raises:
+        RefusedError: the folder holds something else.
+        ConfigError: it cannot be looked into.
+    """
     try:
         names = {entry.name for entry in folder.iterdir()} if folder.exists() else set()
     except OSError as exc:
@@ -239,15 +252,22 @@ def _check_fresh(folder: Path) -> None:
             hint="Choose a folder that you may write to: --data FOLDER",
             folder=str(folder),
         ) from None
+    if FILE_NAME in names:
+        return False
     # A demo that died while it was made left some of our own names, the passphrase first.
-    half = {name for name in names if name.startswith(f"{PASSPHRASE_FILE}.")}
-    made = names - half
+    made = {name for name in names if not _is_half(name)}
     if made and not (made <= _OURS and PASSPHRASE_FILE in made):
         raise RefusedError(
             f"{folder} is not empty, and no demo world.",
             hint="Give the demo an empty or new folder: --data FOLDER",
             folder=str(folder),
         )
+    return True
+
+
+def _is_half(name: str) -> bool:
+    # What is written before it gets its name.
+    return name.startswith((f"{PASSPHRASE_FILE}.", f".{FILE_NAME}."))
 
 
 def make_demo_folder(settings: Settings) -> None:

@@ -27,6 +27,7 @@ from urllib.parse import urlencode
 from click.testing import CliRunner, Result
 
 from kagimori.cli.main import main
+from kagimori.keys.key import COOKIE_ALGORITHM
 from kagimori.tokens.verifier import TokenVerifier
 
 KAGIMORI = (sys.executable, "-m", "kagimori.cli.main")
@@ -39,6 +40,14 @@ NO_THROTTLE = {
     "KAGIMORI_THROTTLE_ADDRESS_PER_MINUTE": "1000000",
     "KAGIMORI_THROTTLE_ACCOUNT_PER_HOUR": "1000000",
 }
+
+FIRST_KEYS = {
+    ("signing", "ES256"): 1,
+    ("signing", "RS256"): 1,
+    ("cookie", COOKIE_ALGORITHM): 1,
+    ("protection", "AES_256_GCM"): 1,
+}
+"""The current keys of a fresh installation, by use and algorithm."""
 
 LOST = (OSError, http.client.HTTPException)
 """What a client sees of a server that dies: the answer is lost, whatever was done."""

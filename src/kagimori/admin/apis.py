@@ -1,5 +1,10 @@
 """
 The operator's verbs for APIs: the resources that access tokens are made for.
+
+Rules of this module:
+
+1. An identifier belongs to one API. A document of its own, written in the commit that makes the
+   API, makes the store refuse the second; both go in one commit too.
 """
 
 from __future__ import annotations
@@ -13,13 +18,38 @@ import msgspec
 from kagimori.admin.audit import Trail
 from kagimori.admin.keys import KeyAdmin
 from kagimori.admin.verb import Done, commit_verb
+from kagimori.crypto.digests import b64url_encode, sha256
 from kagimori.errors import NotFoundError, RefusedError
 from kagimori.keys.journal import Cause
 from kagimori.keys.timeline import KeyState, KeyUse
 from kagimori.oauth.resource import RESOURCES, Resource
-from kagimori.storage.store import ABSENT, Document, Store
+from kagimori.storage.store import (
+    ABSENT,
+    Change,
+    Collection,
+    Document,
+    Store,
+)
 
 LIMIT = 1000
+
+
+class Identifier(msgspec.Struct, frozen=True):
+    """
+    Says whose an identifier is.
+    """
+
+    api: str
+
+
+IDENTIFIERS: Collection[Identifier] = Collection("resource_identifier", Identifier)
+
+
+def identifier_id(identifier: str) -> str:
+    """
+    Return the id under which an identifier is stored: it may be longer than an id.
+    """
+    return b64url_encode(sha256(identifier.encode()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,18 +141,22 @@ class ApiAdmin:
         api = Resource(created=self._now(), **asdict(asked))
         api.validate()
         await self._refuse_unsigned(tenant, api.signing_algorithm)
+        # One that was stored without this verb has no document of its identifier.
         taken = await RESOURCES.find(
             self._store, tenant, ("identifier", api.identifier), limit=1
         )
         if taken:
-            raise RefusedError(
-                f"The API {taken[0].id!r} has the identifier {api.identifier!r} already."
-            )
+            raise _same_identifier(taken[0].id, api.identifier)
+        name = identifier_id(api.identifier)
 
         def decide(documents: tuple[Document | None, ...], _: datetime) -> Done[None]:
             if documents[0] is not None:
                 raise RefusedError(f"There is an API {api.id!r} already.")
-            return Done(None, (RESOURCES.put(api.id, api, ABSENT),))
+            holder = IDENTIFIERS.maybe(documents[1])
+            if holder is not None:
+                raise _same_identifier(holder.value.api, api.identifier)
+            claim = IDENTIFIERS.put(name, Identifier(api.id), ABSENT)
+            return Done(None, (RESOURCES.put(api.id, api, ABSENT), claim))
 
         await commit_verb(
             self._store,
@@ -131,7 +165,7 @@ class ApiAdmin:
             "api.created",
             api.id,
             cause,
-            [RESOURCES.key(api.id)],
+            [RESOURCES.key(api.id), IDENTIFIERS.key(name)],
             decide,
         )
         return ApiView.of(api)
@@ -158,14 +192,21 @@ class ApiAdmin:
         Raises:
             NotFoundError: there is none of this id.
         """
+        seen = await RESOURCES.get(self._store, tenant, api_id)
+        if seen is None:
+            raise _no_api(api_id)
+        name = identifier_id(seen.value.identifier)
 
         def decide(documents: tuple[Document | None, ...], _: datetime) -> Done[None]:
             found = RESOURCES.maybe(documents[0])
-            if found is None:
-                raise NotFoundError(
-                    f"There is no API {api_id!r}.", hint="See `kagimori apis list`."
-                )
-            return Done(None, (RESOURCES.delete(api_id, found.version),))
+            if found is None or found.value.identifier != seen.value.identifier:
+                # It was deleted meanwhile, and perhaps made again as something else.
+                raise _no_api(api_id)
+            gone: list[Change] = [RESOURCES.delete(api_id, found.version)]
+            holder = IDENTIFIERS.maybe(documents[1])
+            if holder is not None and holder.value.api == api_id:
+                gone.append(IDENTIFIERS.delete(name, holder.version))
+            return Done(None, tuple(gone))
 
         await commit_verb(
             self._store,
@@ -174,6 +215,18 @@ class ApiAdmin:
             "api.deleted",
             api_id,
             cause,
-            [RESOURCES.key(api_id)],
+            [RESOURCES.key(api_id), IDENTIFIERS.key(name)],
             decide,
         )
+
+
+def _same_identifier(holder: str, identifier: str) -> RefusedError:
+    return RefusedError(
+        f"The API {holder!r} has the identifier {identifier!r} already."
+    )
+
+
+def _no_api(api_id: str) -> NotFoundError:
+    return NotFoundError(
+        f"There is no API {api_id!r}.", hint="See `kagimori apis list`."
+    )

@@ -11,6 +11,8 @@ Rules of this module:
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Awaitable
 from datetime import timedelta
 
 from kagimori.admin.apis import ApiAdmin, NewApi
@@ -84,21 +86,26 @@ async def make_demo_world(
     """
     known_apis = {api.id for api in await apis.list(DEFAULT_TENANT)}
     known_clients = {client.id for client in await clients.list(DEFAULT_TENANT)}
+    known_users = {user.username for user in await users.list(DEFAULT_TENANT)}
     for api in APIS:
         if api.id not in known_apis:
-            await apis.create(DEFAULT_TENANT, api, cause=CAUSE)
+            await _unless_there(apis.create(DEFAULT_TENANT, api, cause=CAUSE))
     for client in CLIENTS:
         if client.id not in known_clients:
-            await clients.create(DEFAULT_TENANT, client, cause=CAUSE)
-    if not any(user.username == USERNAME for user in await users.list(DEFAULT_TENANT)):
-        try:
-            await users.create(
+            await _unless_there(clients.create(DEFAULT_TENANT, client, cause=CAUSE))
+    if USERNAME not in known_users:
+        await _unless_there(
+            users.create(
                 DEFAULT_TENANT,
                 USERNAME,
                 name="Test user",
                 password=PASSWORD,
                 cause=CAUSE,
             )
-        except RefusedError:
-            # Another process of the same demo was faster.
-            return
+        )
+
+
+async def _unless_there(creation: Awaitable[object]) -> None:
+    # Another process that makes the same demo was faster.
+    with contextlib.suppress(RefusedError):
+        await creation

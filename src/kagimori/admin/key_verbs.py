@@ -192,7 +192,9 @@ def step_of(
         stored.document.with_ring(change.ring, change.destroyed),
         (first, *others),
         forget=gone,
-        rests_on_ledger=change.verb == "delete" and not forced,
+        # A NEXT may turn between the read and the commit. Whoever signs with it then has
+        # written the ledger first, so that the verb is decided again, by a later time.
+        rests_on_ledger=bool(gone) and not forced,
     )
 
 

@@ -9,6 +9,7 @@ Rules of this module:
 3. Deleting disables first, takes what lies in the tenant page by page, and ends with one
    commit that takes the tenant and its rings. Whatever dies in between, doing it again is
    safe. The audit trail stays.
+4. A host belongs to one tenant; see `kagimori.admin.hosts`.
 """
 
 from __future__ import annotations
@@ -19,10 +20,20 @@ from datetime import datetime
 
 import msgspec
 
+from kagimori.admin.apis import IDENTIFIERS
 from kagimori.admin.audit import Fact, Trail
 from kagimori.admin.bootstrap import INVITATIONS
+from kagimori.admin.hosts import claim_host, release_host
 from kagimori.clock import Clock
-from kagimori.errors import ConfigError, ConflictError, NotFoundError, RefusedError
+from kagimori.errors import (
+    ConfigError,
+    ConflictError,
+    ContentionError,
+    KagimoriError,
+    NotFoundError,
+    RefusedError,
+    StoreError,
+)
 from kagimori.identity.user import USERNAMES, USERS
 from kagimori.keys.birth import FirstKeys, NewRings, make_first_keys
 from kagimori.keys.documents import LEDGERS, RINGS, RingDocument
@@ -39,6 +50,7 @@ from kagimori.storage.store import (
     Change,
     Decision,
     Delete,
+    Document,
     DocumentKey,
     Loaded,
     Store,
@@ -54,6 +66,7 @@ EMPTIED_KINDS = (
     CLIENT_EPOCHS.kind,
     DENIED.kind,
     FAMILIES.kind,
+    IDENTIFIERS.kind,
     INVITATIONS.kind,
     RESOURCES.kind,
     USED,
@@ -149,7 +162,13 @@ class TenantAdmin:
             births = self._births(first, loaded, cause)
             return Decision(made, (put, *births))
 
-        return await transact(self._store, tenant, keys, rule, attempts=ATTEMPTS)
+        claim = await claim_host(self._store, tenant, host) if host else None
+        try:
+            return await transact(self._store, tenant, keys, rule, attempts=ATTEMPTS)
+        except KagimoriError as exc:
+            if host and not _may_have_committed(exc):
+                await release_host(self._store, tenant, host, claim)
+            raise
 
     async def disable(self, tenant: str, *, cause: Cause) -> Tenant:
         """
@@ -186,8 +205,18 @@ class TenantAdmin:
                 f"The tenant {DEFAULT_TENANT} cannot be deleted: the installation rests on it.",
                 hint="Disable it instead.",
             )
+        found = await TENANTS.get(self._store, tenant, tenant)
+        if found is None:
+            raise _unknown(tenant)
         await self._refuse_alive(tenant, force=force)
         await self._switch(tenant, disabled=True, cause=cause)
+        try:
+            # What was signed until then counts too.
+            await self._refuse_alive(tenant, force=force)
+        except RefusedError:
+            if not found.value.disabled:
+                await self._switch(tenant, disabled=False, cause=cause)
+            raise
         for kind in EMPTIED_KINDS:
             await self._empty(tenant, kind)
         ledgers = [LEDGERS.key(use.value) for use in USES]
@@ -196,6 +225,12 @@ class TenantAdmin:
         def rule(loaded: Loaded) -> Decision[None]:
             if loaded.documents[0] is None:
                 return Decision(None)
+            if not force:
+                # A server that had not heard of the end may have signed until a moment ago.
+                # The ledger goes in this commit by its version, so nothing slips in after.
+                _refuse_tokens(
+                    tenant, loaded.documents[1], loaded.documents[3], loaded.now
+                )
             gone: list[Change] = [
                 Delete(document.kind, document.id, document.version, announce=True)
                 for document in loaded.documents[: len(keys)]
@@ -215,6 +250,8 @@ class TenantAdmin:
             rule,
             attempts=ATTEMPTS,
         )
+        if found.value.host:
+            await release_host(self._store, tenant, found.value.host)
 
     # --- within ------------------------------------------------------------------------
 
@@ -256,32 +293,14 @@ class TenantAdmin:
             raise RefusedError(f"Another tenant answers on the host {host}.")
 
     async def _refuse_alive(self, tenant: str, *, force: bool) -> None:
-        loaded = await self._store.load_many(
-            tenant,
-            [
-                TENANTS.key(tenant),
-                RINGS.key(KeyUse.SIGNING.value),
-                LEDGERS.key(KeyUse.SIGNING.value),
-            ],
-        )
-        if loaded.documents[0] is None:
-            raise _unknown(tenant)
         if force:
             return
-        ring = RINGS.maybe(loaded.documents[1])
-        ledger = LEDGERS.maybe(loaded.documents[2])
-        if ring is None:
-            return
-        count, until = _alive(ring.value, ledger.value if ledger else None, loaded.now)
-        if until is not None:
-            raise RefusedError(
-                f"{count} tokens of the tenant {tenant} may be alive until "
-                f"{rfc3339(until)}.",
-                hint="Disable the tenant and wait until then, or say --force.",
-                tenant=tenant,
-                live=str(count),
-                safe=rfc3339(until),
-            )
+        signing = KeyUse.SIGNING.value
+        loaded = await self._store.load_many(
+            tenant, [RINGS.key(signing), LEDGERS.key(signing)]
+        )
+        ring, ledger = loaded.documents
+        _refuse_tokens(tenant, ring, ledger, loaded.now)
 
     async def _empty(self, tenant: str, kind: str) -> None:
         while page := await self._store.find(tenant, kind, limit=PAGE):
@@ -294,12 +313,36 @@ class TenantAdmin:
                     continue
 
 
+def _refuse_tokens(
+    tenant: str, ring: Document | None, ledger: Document | None, now: datetime
+) -> None:
+    stored, counted = RINGS.maybe(ring), LEDGERS.maybe(ledger)
+    if stored is None:
+        return
+    count, until = _alive(stored.value, counted.value if counted else None, now)
+    if until is not None:
+        raise RefusedError(
+            f"{count} tokens of the tenant {tenant} may be alive until "
+            f"{rfc3339(until)}.",
+            hint="Disable the tenant and wait until then, or say --force.",
+            tenant=tenant,
+            live=str(count),
+            safe=rfc3339(until),
+        )
+
+
 def _alive(
     ring: RingDocument, ledger: LedgerDocument | None, now: datetime
 ) -> tuple[int, datetime | None]:
     live = [live_tokens(ledger, key, now) for key in ring.keys]
     ends = [one.until for one in live if one.until is not None and one.until > now]
     return sum(one.count or 0 for one in live), max(ends, default=None)
+
+
+def _may_have_committed(error: KagimoriError) -> bool:
+    if not isinstance(error, StoreError) or isinstance(error, ContentionError):
+        return False
+    return error.transient
 
 
 def _ring_keys() -> list[DocumentKey]:

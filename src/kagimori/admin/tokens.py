@@ -19,10 +19,12 @@ from kagimori.admin.users import UserAdmin
 from kagimori.errors import ConfigError, InvalidTokenError, NotFoundError
 from kagimori.keys.journal import Cause
 from kagimori.oauth.access_tokens import AccessTokens
+from kagimori.oauth.directory import Directory
+from kagimori.oauth.introspection import why_inactive
 from kagimori.oauth.operator import OperatorIssue
 from kagimori.oauth.requests import TenantContext, TokenAnswer
 from kagimori.storage.store import Decision, Loaded, Store, transact
-from kagimori.tokens.denied import denial_keys, deny_token
+from kagimori.tokens.denied import deny_token
 from kagimori.tokens.families import RefreshFamilies
 from kagimori.tokens.family import EndReason, RefreshTokenFamily
 from kagimori.tokens.verified import VerifiedToken
@@ -167,14 +169,13 @@ class TokenAdmin:
             return TokenReport(
                 kind="access_token", active=False, reason=error.detail or error.text
             )
-        loaded = await self._store.load_many(
-            context.id, denial_keys(jti=token.token_id, family_id=token.family_id)
-        )
-        denied = any(document is not None for document in loaded.documents)
+        # A directory of its own remembers nothing, so this is what holds at this moment.
+        directory = Directory(self._store)
+        reason = await why_inactive(directory, self._store, context.id, token)
         return TokenReport(
             kind="access_token",
-            active=not denied,
-            reason="revoked" if denied else "",
+            active=not reason,
+            reason=reason,
             facts=_facts(token),
         )
 

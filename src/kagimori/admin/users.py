@@ -215,7 +215,7 @@ class UserAdmin:
 
     async def _end_families(self, tenant: str, user: User, reason: EndReason) -> int:
         return await self._revocation.revoke_user(
-            tenant, user.id, reason, is_epoch_raised=True
+            tenant, user.id, reason, epoch=user.epoch
         )
 
     async def _change(

@@ -18,18 +18,14 @@ import os
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import msgspec
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-)
-from prometheus_client.metrics_core import Metric
-from prometheus_client.registry import Collector
 
 from kagimori.events import Event, Severity
+
+if TYPE_CHECKING:
+    from prometheus_client.metrics_core import Metric
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 
@@ -76,7 +72,7 @@ class Figures(msgspec.Struct):
     alive: bool = True
 
 
-class Metrics(Collector):
+class Metrics:
     """
     All figures of one process.
 
@@ -93,8 +89,6 @@ class Metrics(Collector):
         self._keys: dict[tuple[str, int], str] = {}
         self._events: dict[tuple[str, object], tuple[dict[str, float], str]] = {}
         self.ready = False
-        self._registry = CollectorRegistry()
-        self._registry.register(self)
 
     def answered(self, route: str, status: int, seconds: float) -> None:
         """
@@ -156,12 +150,23 @@ class Metrics(Collector):
         """
         Return all figures as Prometheus reads them.
         """
-        return generate_latest(self._registry)
+        # Imported when it is asked for: a start must stay short.
+        from prometheus_client import CollectorRegistry, generate_latest  # noqa: PLC0415
+        from prometheus_client.registry import Collector  # noqa: PLC0415
+
+        registry = CollectorRegistry()
+        registry.register(cast("Collector", self))
+        return generate_latest(registry)
 
     def collect(self) -> Iterable[Metric]:
         """
         Give the figures of all processes (called by the client library).
         """
+        from prometheus_client.core import (  # noqa: PLC0415 - as above
+            CounterMetricFamily,
+            GaugeMetricFamily,
+        )
+
         everyone = [self._own(), *self._others()]
         for name, (help_, labels) in COUNTERS.items():
             family = CounterMetricFamily(name, help_, labels=labels)
@@ -180,6 +185,10 @@ class Metrics(Collector):
         )
 
     def _histogram(self, everyone: list[Figures]) -> Metric:
+        from prometheus_client.core import (  # noqa: PLC0415 - as above
+            HistogramMetricFamily,
+        )
+
         family = HistogramMetricFamily(
             "kagimori_http_seconds",
             "Seconds from a request's arrival to its answer.",

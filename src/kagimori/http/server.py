@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import functools
 import gc
 import resource
@@ -45,6 +46,9 @@ RETRY_FIRST = 1.0
 RETRY_MOST = 30.0
 SPARE_FILES = 64
 """File descriptors that are kept for everything but connections."""
+
+_M_MMAP_THRESHOLD = -3
+"""The number of that option in glibc's `mallopt`."""
 
 OnStart = Callable[[StartReport], None]
 
@@ -111,6 +115,8 @@ def run(process: ServerProcess, on_start: OnStart) -> None:
     Raises:
         KagimoriError: it cannot start, and waiting would not help.
     """
+
+    _give_memory_back()
 
     def started(report: StartReport) -> None:
         on_start(report)
@@ -344,6 +350,13 @@ def bounded(limits: Limits) -> Limits:
 
             return msgspec.structs.replace(limits, connections=room)
     return limits
+
+
+def _give_memory_back() -> None:
+    # Each password hash takes 19 MiB for a moment. Once such a piece was freed, glibc keeps the
+    # next ones for itself, some for each thread, unless its threshold is fixed.
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 1024 * 1024)
 
 
 def _settle_memory() -> None:

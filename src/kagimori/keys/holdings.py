@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from kagimori.clock import Clock
 from kagimori.errors import KagimoriError, SigningUnavailableError, StoreError
@@ -30,6 +31,16 @@ REFRESH = RefreshPolicy(unknown_id_every=timedelta(seconds=1))
 
 RETRY_UNREADABLE = timedelta(seconds=5)
 """How often a private half that could not be read is tried again."""
+
+
+class StoredRings(NamedTuple):
+    """
+    A tenant's rings as one read brought them.
+    """
+
+    signing: Versioned[RingDocument] | None
+    cookie: Versioned[RingDocument] | None
+
 
 RING_KEYS = (RINGS.key(KeyUse.SIGNING.value), RINGS.key(KeyUse.COOKIE.value))
 
@@ -72,7 +83,15 @@ class HeldTenant:
     One tenant in this process: its live rings and its part of the ledger.
     """
 
-    __slots__ = ("book", "loading", "manager", "reserving", "retry_at", "tenant")
+    __slots__ = (
+        "book",
+        "loading",
+        "manager",
+        "reserving",
+        "retry_at",
+        "tenant",
+        "unwritten",
+    )
 
     def __init__(self, tenant: str) -> None:
         self.tenant = tenant
@@ -81,6 +100,7 @@ class HeldTenant:
         self.loading = asyncio.Lock()
         self.reserving = asyncio.Lock()
         self.retry_at: datetime | None = None
+        self.unwritten = 0
 
     @property
     def keys(self) -> TenantKeys:
@@ -132,7 +152,7 @@ class Holdings:
         try:
             counter = await self.store.change_counter()
             if counter != self._counter:
-                await self._look_at_all(now)
+                await self._look_at_all()
                 self._counter = counter
         except StoreError as exc:
             self.store_error = exc
@@ -158,48 +178,61 @@ class Holdings:
         """
         Read one tenant's rings, whatever the change counter says.
         """
+        known = self.tenants.get(tenant)
+        serving = known.manager.ring if known else None
         try:
             loaded = await self.store.load_many(tenant, RING_KEYS)
         except StoreError as exc:
-            self._failed(self.tenants.get(tenant), exc)
+            self._failed(known, exc)
             return
         if loaded.documents[0] is None:
             self.tenants.pop(tenant, None)
             return
         held = self.tenants.setdefault(tenant, HeldTenant(tenant))
-        await self.take(held, loaded.documents)
+        await self.take(held, loaded.documents, serving)
 
     async def take(
-        self, held: HeldTenant, documents: tuple[Document | None, ...]
+        self,
+        held: HeldTenant,
+        documents: tuple[Document | None, ...],
+        serving: TenantKeys | None,
     ) -> None:
         """
         Let stored rings serve, where they differ from those that do.
 
         Args:
             documents: the signing ring, the cookie ring.
+            serving: what served when they were asked for.
         """
         try:
-            signing, cookie = map(RINGS.maybe, documents)
+            stored = _decoded(documents)
         except StoreError as exc:
             self._failed(held, exc)
             return
-        if signing is not None:
-            await self._take(held, signing, cookie)
+        await self._take(held, stored, serving)
 
     async def _take(
         self,
         held: HeldTenant,
-        signing: Versioned[RingDocument],
-        cookie: Versioned[RingDocument] | None,
+        stored: StoredRings,
+        serving: TenantKeys | None,
     ) -> None:
-        now = self.clock.now()
         async with held.loading:
             before = held.manager.ring
-            same = before is not None and _is_same(before, signing, cookie)
-            if before is not None and same and not _due(held.retry_at, now):
-                held.manager.loaded(before, now)
-                return
             try:
+                if before is not serving:
+                    # Somebody else read meanwhile, and may have read later: what was read
+                    # here would look like an older database that was put in place.
+                    again = await self.store.load_many(held.tenant, RING_KEYS)
+                    stored = _decoded(again.documents)
+                signing, cookie = stored
+                if signing is None:
+                    return
+                now = self.clock.now()
+                same = before is not None and _is_same(before, signing, cookie)
+                if before is not None and same and not _due(held.retry_at, now):
+                    held.manager.loaded(before, now)
+                    return
                 keys = await live_keys(self.root, signing, cookie, before, now)
             except KagimoriError as exc:
                 self._failed(held, exc)
@@ -240,7 +273,8 @@ class Holdings:
             reason=exc.detail or exc.code,
         )
 
-    async def _look_at_all(self, now: datetime) -> None:
+    async def _look_at_all(self) -> None:
+        serving = {name: held.manager.ring for name, held in self.tenants.items()}
         rings, damaged = await all_rings(self.store)
         by_tenant: dict[str, dict[KeyUse, Versioned[RingDocument]]] = {}
         for ring in rings:
@@ -249,7 +283,8 @@ class Holdings:
             signing = found.get(KeyUse.SIGNING)
             if signing is not None:
                 held = self.tenants.setdefault(tenant, HeldTenant(tenant))
-                await self._take(held, signing, found.get(KeyUse.COOKIE))
+                stored = StoredRings(signing, found.get(KeyUse.COOKIE))
+                await self._take(held, stored, serving.get(tenant))
         if damaged:
             # Nobody can say whose they are, so nothing that serves is let go.
             self.alarms.alarm("damaged", "ring.unreadable", damaged=damaged)
@@ -258,6 +293,11 @@ class Holdings:
         for tenant in tuple(self.tenants):
             if KeyUse.SIGNING not in by_tenant.get(tenant, {}):
                 del self.tenants[tenant]
+
+
+def _decoded(documents: tuple[Document | None, ...]) -> StoredRings:
+    signing, cookie = map(RINGS.maybe, documents)
+    return StoredRings(signing, cookie)
 
 
 def _is_same(
@@ -271,4 +311,5 @@ def _is_same(
 
 
 def _due(at: datetime | None, now: datetime) -> bool:
-    return at is not None and at <= now
+    # One that lies further ahead than a pause was set before the clock was set back.
+    return at is not None and (at <= now or at > now + RETRY_UNREADABLE)

@@ -71,6 +71,7 @@ class KeyManager(Generic[R]):
         self.error: Exception | None = None
         self.loaded_at: datetime | None = None
         self.confirmed_at: datetime | None = None
+        self._fresh: tuple[datetime, datetime] | None = None
         self.failures = 0
         self._chance = chance
         self._wanted = True
@@ -87,7 +88,8 @@ class KeyManager(Generic[R]):
         Take a ring that was read whole; it serves from here on.
         """
         self.ring = ring
-        self.loaded_at = self.confirmed_at = self._probed_at = now
+        self.loaded_at = self._probed_at = now
+        self._confirmed(now)
         self._reload_after = self.policy.reload_every * (1 - _JITTER * self._chance())
         self._wanted = False
         self._recovered()
@@ -101,7 +103,7 @@ class KeyManager(Generic[R]):
             self._wanted = True
             return
         if not self._wanted:
-            self.confirmed_at = now
+            self._confirmed(now)
             self._recovered()
 
     def failed(self, error: Exception, now: datetime) -> None:
@@ -173,7 +175,15 @@ class KeyManager(Generic[R]):
         """
         Say whether nobody could confirm the ring for longer than `stale_after`.
         """
-        return _due(self.confirmed_at, self.policy.stale_after, now)
+        fresh = self._fresh
+        # Asked for each token that is signed, so it compares and computes nothing.
+        return fresh is None or not fresh[0] <= now < fresh[1]
+
+    def _confirmed(self, now: datetime) -> None:
+        self.confirmed_at = now
+        interval = self.policy.stale_after
+        # Before the first instant the clock was set back: nobody knows for how long.
+        self._fresh = (now - interval, now + interval)
 
     def _recovered(self) -> None:
         self.error = None

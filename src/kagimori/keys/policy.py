@@ -22,6 +22,9 @@ CLOCK_SKEW = timedelta(seconds=5)
 SWITCH_AHEAD = timedelta(seconds=1)
 """How far ahead an immediate switch is dated, so that every instance makes it together."""
 
+GREATEST_TOLERANCE = timedelta(seconds=60)
+"""The most that any verifier may accept a token past its ``exp`` (JAT-5)."""
+
 
 class RotationPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """
@@ -45,7 +48,7 @@ class RotationPolicy(msgspec.Struct, frozen=True, kw_only=True):
     propagation: timedelta = timedelta(hours=24)
     max_age: timedelta = timedelta(minutes=5)
     verifier_refresh: timedelta = timedelta(hours=1)
-    tolerance: timedelta = timedelta(seconds=30)
+    tolerance: timedelta = GREATEST_TOLERANCE
     longest_life: timedelta = timedelta(hours=24)
     keep_retired: timedelta = timedelta(days=90)
     unsafe_for_demos: bool = False
@@ -83,6 +86,7 @@ class RotationPolicy(msgspec.Struct, frozen=True, kw_only=True):
         return cls(
             propagation=timedelta(seconds=10),
             max_age=timedelta(seconds=5),
+            tolerance=timedelta(seconds=30),
             unsafe_for_demos=True,
         )
 
@@ -126,11 +130,11 @@ class RotationPolicy(msgspec.Struct, frozen=True, kw_only=True):
 
     def _validate_single(self) -> None:
         zero = timedelta()
-        if not zero <= self.tolerance <= timedelta(seconds=60):
+        if not zero <= self.tolerance <= GREATEST_TOLERANCE:
             raise ConfigError(
                 f"A clock tolerance of {_span(self.tolerance)} is not between 0 and 60 s: "
                 "tokens would live on long after their end.",
-                hint="Choose at most 60 s; 30 s is the default.",
+                hint="Choose at most 60 s, which is the default for signing keys.",
             )
         if not zero <= self.max_age <= timedelta(days=1):
             raise ConfigError(

@@ -7,7 +7,9 @@ Rules of this module:
    ahead cannot sign with a key before its date, and one behind not with a key that is over.
 2. A reservation is committed on condition of the ring's version. Whoever holds an older ring
    loses, reads, and decides again.
-3. Requests of one tenant wait for one reservation, not each for its own.
+3. Requests of one tenant wait for one reservation, not each for its own; where it fails, it
+   fails for all that waited.
+4. A ring that nobody could confirm for a while signs nothing, however much room there is.
 """
 
 from __future__ import annotations
@@ -55,23 +57,31 @@ async def reserved_key(
         UnsupportedAlgorithmError: the tenant has no current key of the algorithm.
         SigningUnavailableError: the key cannot be read, or the ledger cannot be written.
     """
+    unwritten = held.unwritten
     async with held.reserving:
-        keys = held.manager.ring
-        if keys is not None:
+        keys, now = held.manager.ring, holdings.clock.now()
+        if keys is not None and not held.manager.is_stale(now):
             # Whoever was before may have made room for us too.
-            key = keys.view(holdings.clock.now()).signers.get(algorithm)
+            key = keys.view(now).signers.get(algorithm)
             if key is not None and key.can_sign and held.book.take(key.id, until):
                 return key
+        if held.unwritten != unwritten:
+            # It failed while we waited. Each trying anew would wait for the store in turn.
+            raise _unavailable("another request waited for it just now")
         try:
             key = await _reserve(holdings, held, algorithm, until)
         except StoreError as exc:
-            raise SigningUnavailableError(
-                "The ledger of signing keys cannot be written, so nothing is signed.",
-                hint=exc.hint,
-                detail=f"{exc.code}: {exc.text}",
-            ) from exc
+            raise _unavailable(f"{exc.code}: {exc.text}", exc.hint) from exc
         held.book.take(key.id, until)
         return key
+
+
+def _unavailable(detail: str, hint: str = "") -> SigningUnavailableError:
+    return SigningUnavailableError(
+        "The ledger of signing keys cannot be written, so nothing is signed.",
+        hint=hint,
+        detail=detail,
+    )
 
 
 async def reserve_ahead(holdings: Holdings, held: HeldTenant) -> None:
@@ -126,16 +136,30 @@ async def flush(holdings: Holdings, held: HeldTenant) -> None:
 async def _reserve(
     holdings: Holdings, held: HeldTenant, algorithm: str | None, until: datetime
 ) -> SigningKey:
+    try:
+        return await _try_to_reserve(holdings, held, algorithm, until)
+    except StoreError:
+        held.unwritten += 1
+        raise
+
+
+async def _try_to_reserve(
+    holdings: Holdings, held: HeldTenant, algorithm: str | None, until: datetime
+) -> SigningKey:
     for attempt in range(ATTEMPTS):
+        serving = held.manager.ring
         loaded = await holdings.store.load_many(held.tenant, [*RING_KEYS, _LEDGER_KEY])
         ring = loaded.documents[0]
         if ring is None:
             await holdings.load(held.tenant)
             raise no_ring(held.tenant)
-        await holdings.take(held, loaded.documents[:2])
+        await holdings.take(held, loaded.documents[:2], serving)
         live = held.keys.signing
         if live.version != ring.version:
             error = held.manager.error
+            if error is None:
+                # A later one serves already, which another read brought meanwhile.
+                continue
             raise SigningUnavailableError(
                 f"The signing ring of the tenant {held.tenant} has changed and cannot be "
                 "read, so nothing more is signed.",
@@ -160,6 +184,7 @@ async def _reserve(
         # Else another process has made this room, and the ring read with it is ours.
         held.book.reserved(key.id, until)
         return key
+    held.unwritten += 1
     raise SigningUnavailableError(
         "Too many servers wrote the ledger at once.", hint="Try again in a moment."
     )

@@ -169,7 +169,8 @@ class KeyRing(Succession[K]):
         ring = self._entered(now)
         key = ring._require(id_, now, "cancel", KeyState.NEXT)
         # A signing key cannot have signed before its date on any node, since the ledger
-        # grants a reservation by the store's time only. Other uses have no ledger.
+        # grants a reservation by the store's time only. Whoever commits this after that date
+        # has to rest on the ledger of the same read. Other uses have no ledger.
         near = key.timeline.activates - CLOCK_SKEW <= now
         if near and self.use is not KeyUse.SIGNING:
             raise refusals.too_late_to_cancel(key)

@@ -135,7 +135,9 @@ class TenantRings:
         """
         held = self._holdings.tenants.get(tenant) or await self._stranger(tenant, now)
         keys = held.manager.ring
-        if keys is not None:
+        # Cut off from the store, the process cannot know that a key was revoked. So room in
+        # the ledger is not enough: the ring was confirmed a moment ago, or is read now.
+        if keys is not None and not held.manager.is_stale(now):
             key = keys.view(now).signers.get(algorithm)
             if key is not None and key.can_sign and held.book.take(key.id, until):
                 return key

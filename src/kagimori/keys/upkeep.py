@@ -178,7 +178,8 @@ class Upkeep:
             return
         tenant, use = held.tenant, live.ring.use
         again = self._reprotect_at.get((tenant, use))
-        if again is not None and now < again:
+        # One that lies further ahead than a pause was set before the clock was set back.
+        if again is not None and now < again <= now + RETRY_REPROTECT:
             return
         store, root = self._holdings.store, self._holdings.root
         seen = await change_ring(store, self._journal, tenant, use, Step)

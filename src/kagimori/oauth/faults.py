@@ -18,6 +18,7 @@ from kagimori.errors import (
     InvalidTokenError,
     KagimoriError,
     KeyRingError,
+    NotFoundError,
     OAuthError,
     SigningUnavailableError,
     StoreError,
@@ -79,6 +80,10 @@ def translate(error: KagimoriError) -> OAuthError:
         case BusyError() | ContentionError() | SigningUnavailableError():
             return _unavailable(error)
         case KeyRingError():
+            return _unavailable(error)
+        case NotFoundError():
+            # What a request names is answered for by its rules. So this is a ring that the
+            # process has not loaded yet: the tenant was made a moment ago.
             return _unavailable(error)
         case InvalidTokenError():
             return invalid_grant(_detail(error))

@@ -32,6 +32,7 @@ from kagimori.tokens.records import (
     redemption_keys,
     user_standing,
 )
+from kagimori.tokens.redemption import UserStanding
 from kagimori.tokens.verified import VerifiedToken
 
 
@@ -100,15 +101,11 @@ class IntrospectionService:
             return INACTIVE
         audience = token.audience
         resource = resources.by_identifier.get(audience[0])
-        if resource is None or resource.disabled or len(audience) > 1:
-            return INACTIVE
         client = record.client
-        if not client.may_introspect and client.id not in resource.clients:
+        acts = resource is not None and client.id in resource.clients
+        if not client.may_introspect and not acts:
             return INACTIVE
-        issued_to = await self._directory.get_client(context.id, token.client_id)
-        if issued_to is None or issued_to.client.disabled:
-            return INACTIVE
-        if not await self._is_live(context.id, token):
+        if await why_inactive(self._directory, self._store, context.id, token):
             return INACTIVE
         return IntrospectionAnswer(
             active=True,
@@ -121,35 +118,6 @@ class IntrospectionService:
             exp=seconds(token.expires_at),
             iat=seconds(token.issued_at),
             jti=token.token_id,
-        )
-
-    async def _is_live(self, tenant: str, token: VerifiedToken) -> bool:
-        family_id = token.family_id
-        keys: list[DocumentKey | Reference] = []
-        if family_id is not None:
-            # First, since its references count from the beginning.
-            keys += redemption_keys(family_id)
-        elif token.subject.startswith(USER_ID_PREFIX):
-            keys.append(USERS.key(token.subject))
-        state = len(keys)
-        keys += denial_keys(jti=token.token_id, family_id=family_id)
-        loaded = await self._store.load_many(tenant, keys)
-        if any(document is not None for document in loaded.documents[state:]):
-            return False
-        if not state:
-            return True
-        if family_id is None:
-            user = user_standing(loaded.documents[0])
-            return user is not None and not user.disabled
-        found = FAMILIES.maybe(loaded.documents[0])
-        user = user_standing(loaded.documents[1])
-        if found is None or user is None or user.disabled:
-            return False
-        # Whoever signs out raises an epoch first, and marks families after.
-        return (
-            found.value.revoked_at is None
-            and found.value.epoch == user.epoch
-            and found.value.client_epoch == client_epoch(loaded.documents[2])
         )
 
     async def _refresh_token(
@@ -175,6 +143,76 @@ class IntrospectionService:
             refresh_token_timeout=timeout,
             authorization_expires_in=ends,
         )
+
+
+async def why_inactive(
+    directory: Directory, store: Store, tenant: str, token: VerifiedToken
+) -> str:
+    """
+    Return why an access token that verifies is over all the same, "" if it is not.
+
+    Args:
+        directory: what clients and resources there are.
+        store: where denied tokens, families and users lie.
+
+    Raises:
+        StoreError: as the store raises.
+    """
+    owner = await directory.get_tenant(tenant)
+    if owner is None or owner.disabled:
+        return "the tenant is disabled"
+    resources = await directory.get_resources(tenant)
+    audience = token.audience
+    resource = resources.by_identifier.get(audience[0])
+    if resource is None or len(audience) > 1:
+        return "there is no API of its audience"
+    if resource.disabled:
+        return "the API is disabled"
+    issued_to = await directory.get_client(tenant, token.client_id)
+    if issued_to is None:
+        return "the client is gone"
+    if issued_to.client.disabled:
+        return "the client is disabled"
+    return await _why_over(store, tenant, token)
+
+
+async def _why_over(store: Store, tenant: str, token: VerifiedToken) -> str:
+    family_id = token.family_id
+    keys: list[DocumentKey | Reference] = []
+    if family_id is not None:
+        # First, since its references count from the beginning.
+        keys += redemption_keys(family_id)
+    elif token.subject.startswith(USER_ID_PREFIX):
+        keys.append(USERS.key(token.subject))
+    state = len(keys)
+    keys += denial_keys(jti=token.token_id, family_id=family_id)
+    loaded = await store.load_many(tenant, keys)
+    if any(document is not None for document in loaded.documents[state:]):
+        return "revoked"
+    if not state:
+        return ""
+    if family_id is None:
+        return _why_user(user_standing(loaded.documents[0]))
+    found = FAMILIES.maybe(loaded.documents[0])
+    if found is None:
+        return "its sign-in is gone"
+    user = user_standing(loaded.documents[1])
+    if user is None or user.disabled:
+        return _why_user(user)
+    # Whoever signs out raises an epoch first, and marks families after.
+    if found.value.revoked_at is not None:
+        return "revoked"
+    if found.value.epoch != user.epoch:
+        return "the user was signed out"
+    if found.value.client_epoch != client_epoch(loaded.documents[2]):
+        return "the client was signed out"
+    return ""
+
+
+def _why_user(user: UserStanding | None) -> str:
+    if user is None:
+        return "the user is gone"
+    return "the user is disabled" if user.disabled else ""
 
 
 def _may_ask(record: ClientRecord, resources: Resources) -> bool:

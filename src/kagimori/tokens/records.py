@@ -25,6 +25,7 @@ from kagimori.storage.store import (
     Collection,
     Document,
     DocumentKey,
+    Put,
     Reference,
     Versioned,
 )
@@ -119,6 +120,13 @@ def user_standing(document: Document | None) -> UserStanding | None:
             detail=type(exc).__name__,
         ) from None
     return UserStanding(fields.epoch, fields.disabled)
+
+
+def raised_epoch(put: Put) -> int:
+    """
+    Return the epoch in a user's document that is about to be written.
+    """
+    return _read_user(put.body).epoch
 
 
 def client_epoch(document: Document | None) -> int:

@@ -7,6 +7,7 @@ Rules of this module:
    commit on no family of before is usable; the rest may be repeated after a crash.
 2. A revocation rewrites the family's own document, so it and a racing refresh cannot both win
    (race R7), and denies the family's access tokens in the same commit.
+3. A sign-in made after the epoch was raised carries the new one, and is left alone.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from kagimori.tokens.records import (
     USER_KIND,
     ClientEpoch,
     changes_to_revoke,
+    raised_epoch,
 )
 from kagimori.tokens.refresh_token import RefreshToken
 from kagimori.tokens.tag_keys import TagKeyring
@@ -122,64 +124,89 @@ class FamilyRevocation:
         user: str,
         reason: EndReason = EndReason.USER_SIGNED_OUT,
         *,
-        is_epoch_raised: bool = False,
+        epoch: int | None = None,
     ) -> int:
         """
         End every sign-in of a user; return how many families were revoked.
 
         Args:
-            is_epoch_raised: the caller has raised the user's epoch already, in the commit
-                that changed the password or disabled the user.
+            epoch: what the caller has raised the user's epoch to already, in the commit that
+                changed the password, say; left out, it is raised here.
 
         Raises:
             StoreError: as the store raises. Called again it goes on where it stopped.
         """
-        if not is_epoch_raised:
+        if epoch is None:
 
-            def decide(loaded: Loaded) -> Decision[None]:
+            def decide(loaded: Loaded) -> Decision[int | None]:
                 document = loaded.documents[0]
                 if document is None:
                     return Decision(None)
-                return Decision(None, (self._raise_epoch(document),))
+                put = self._raise_epoch(document)
+                return Decision(raised_epoch(put), (put,))
 
             keys = [DocumentKey(USER_KIND, user)]
-            await transact(self._store, tenant, keys, decide, attempts=_PATIENCE)
-        return await self.revoke_found(tenant, ("user", user), reason)
+            epoch = await transact(
+                self._store, tenant, keys, decide, attempts=_PATIENCE
+            )
+
+        def is_later(family: RefreshTokenFamily) -> bool:
+            return epoch is not None and family.epoch >= epoch
+
+        return await self._revoke_found(tenant, ("user", user), reason, is_later)
 
     async def revoke_client(
         self,
         tenant: str,
         client: str,
         reason: EndReason = EndReason.CLIENT_REVOKED,
+        *,
+        epoch: int | None = None,
     ) -> int:
         """
         End every sign-in at a client; return how many families were revoked.
 
+        Args:
+            epoch: what the caller has raised the client's epoch to already; left out, it is
+                raised here.
+
         Raises:
             StoreError: as the store raises. Called again it goes on where it stopped.
         """
 
-        def decide(old: ClientEpoch | None, now: datetime) -> tuple[ClientEpoch, None]:
-            return ClientEpoch((old.epoch if old else 0) + 1, now), None
+        def decide(old: ClientEpoch | None, now: datetime) -> tuple[ClientEpoch, int]:
+            new = (old.epoch if old else 0) + 1
+            return ClientEpoch(new, now), new
 
-        await CLIENT_EPOCHS.update(self._store, tenant, client, decide)
-        return await self.revoke_found(tenant, ("client", client), reason)
+        if epoch is None:
+            epoch = await CLIENT_EPOCHS.update(self._store, tenant, client, decide)
+        raised = epoch
 
-    async def revoke_found(
-        self, tenant: str, index: tuple[str, str], reason: EndReason
+        def is_later(family: RefreshTokenFamily) -> bool:
+            return family.client_epoch >= raised
+
+        return await self._revoke_found(tenant, ("client", client), reason, is_later)
+
+    async def _revoke_found(
+        self,
+        tenant: str,
+        index: tuple[str, str],
+        reason: EndReason,
+        is_later: Callable[[RefreshTokenFamily], bool],
     ) -> int:
         """
-        Revoke all families that an index field finds; return how many were live.
-
-        Raises:
-            StoreError: as the store raises. Called again it goes on where it stopped.
+        Revoke the families that an index field finds, but for later ones; count the live.
         """
         count, after = 0, None
         while True:
             page = await FAMILIES.find(
                 self._store, tenant, index, limit=_PAGE, after=after
             )
-            live = [found.id for found in page if found.value.revoked_at is None]
+            live = [
+                found.id
+                for found in page
+                if found.value.revoked_at is None and not is_later(found.value)
+            ]
             for start in range(0, len(live), _BATCH):
                 batch = live[start : start + _BATCH]
                 count += await self._revoke_patiently(tenant, batch, reason)

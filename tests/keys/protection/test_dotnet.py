@@ -142,9 +142,7 @@ def test_both_write_to_one_ring(peer: Peer):
     assert "AES_256_CBC_HMACSHA512" == ring.keys()[-1].algorithm
 
     waiting = ring.rotate()
-    assert {first, made, waiting.id} == {
-        key["id"] for key in peer.keys()["keys"]
-    }
+    assert {first, made, waiting.id} == {key["id"] for key in peer.keys()["keys"]}
     assert made == peer.keys()["default"]
     newest = ring.rotate(immediate=True).id
     assert newest == peer.keys()["default"]

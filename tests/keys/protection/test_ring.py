@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+import warnings
 from datetime import timedelta
 
 import pytest
@@ -816,7 +817,10 @@ def test_a_forked_worker_has_its_own_state(world: World):
     protector = ring.protector("a")
     assert ring._live._flight.acquire()
     reader, writer = os.pipe()
-    child = os.fork()
+    with warnings.catch_warnings():
+        # Python 3.12 and later warn of threads that other tests may have left.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
     if child == 0:
         try:
             world.clock.advance(10 * SECOND)
