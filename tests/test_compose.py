@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import threading
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
@@ -404,6 +405,46 @@ def test_K7_another_process_at_work_is_never_taken_for_a_backup(tmp_path):
     assert "restored" not in names
 
 
+def test_K7_a_ring_that_cannot_be_read_is_not_taken_for_a_restored_one(
+    tmp_path, monkeypatch
+):
+    """
+    Another process turned the ring and its place does not answer: what was in order serves on.
+
+    A process that never had it in order, and one that knows it is restored, serve nothing.
+    """
+    data = folder(tmp_path)
+
+    def cut(found):
+        def fails():
+            raise StoreError("the share hangs", transient=True)
+
+        monkeypatch.setattr(found.ring._loader.store, "load", fails)
+
+    async def scene():
+        seen = []
+        async with started(data) as one, started(data) as two:
+            async with opened(read_settings(data, {}), clock=FixedClock()) as late:
+                await asyncio.to_thread(two.ring.rotate)
+                await two.beat()
+                for found in (one, late):
+                    cut(found)
+                    await found.check_marks()
+                    seen.append(found.may_serve)
+            monkeypatch.undo()
+            await one.check_marks()
+            seen.append(one.may_serve)
+            two.high_water.raise_to(Part.RING, two.ring.generation + 1)
+            await one.check_marks()
+            seen.append(one.may_serve)
+            cut(one)
+            await one.check_marks()
+            seen.append(one.may_serve)
+        return seen
+
+    assert [True, False, True, False, False] == asyncio.run(scene())
+
+
 # --- living --------------------------------------------------------------------------------
 
 
@@ -441,6 +482,7 @@ def test_K7_a_clock_out_of_step_is_not_ready(tmp_path):
         async with started(data, clock) as found:
             clock.advance(timedelta(hours=1))
             await found.beat()
+            await found.poll()
             good = [e.code for e in found.problems(found.clock.now())]
             clock.advance(-timedelta(hours=1))
             await found.check_marks()
@@ -484,6 +526,74 @@ def test_a_store_that_stops_answering_is_told_and_recovers(tmp_path, monkeypatch
     assert ["store"] == codes
     assert keys
     assert () == after
+
+
+def test_a_change_is_learned_at_a_later_poll_where_learning_failed(
+    tmp_path, monkeypatch
+):
+    """
+    The store says once that something changed; a failure right after does not lose that.
+    """
+    data = folder(tmp_path)
+
+    async def scene():
+        async with started(data) as one, started(data) as two:
+            await one.poll()
+            await two.tenants.create("acme", name="A", host="acme.example", cause=CAUSE)
+            real = one.services.warm
+
+            async def fails():
+                raise StoreError("busy", transient=True)
+
+            monkeypatch.setattr(one.services, "warm", fails)
+            with pytest.raises(StoreError):
+                await one.poll()
+            monkeypatch.setattr(one.services, "warm", real)
+            return await one.poll(), dict(one.hosts), await one.poll()
+
+    assert (True, {"acme.example": "acme"}, False) == asyncio.run(scene())
+
+
+def test_a_process_that_cannot_confirm_its_keys_is_not_ready(tmp_path):
+    """
+    After half a minute without news of them; the next answer of the store makes it ready.
+    """
+    data = folder(tmp_path)
+    clock = FixedClock()
+
+    async def scene():
+        async with started(data, clock) as found:
+            seen = []
+            for step in (29, 1):
+                clock.advance(timedelta(seconds=step))
+                await found.check_marks()
+                seen.append([e.code for e in found.problems(clock.now())])
+            await found.poll()
+            return *seen, found.problems(clock.now())
+
+    assert ([], ["ring.unreadable"], ()) == asyncio.run(scene())
+
+
+def test_marks_are_written_off_the_event_loop(tmp_path, monkeypatch):
+    """
+    Another process may hold the lock, and a disk may hang: requests are served all the same.
+    """
+    data = folder(tmp_path)
+
+    async def scene():
+        async with started(data) as found:
+            threads = []
+            real = found.high_water.raise_to
+
+            def spied(part, count):
+                threads.append(threading.current_thread() is threading.main_thread())
+                real(part, count)
+
+            monkeypatch.setattr(found.high_water, "raise_to", spied)
+            await found.beat()
+            return threads
+
+    assert [False, False] == asyncio.run(scene())
 
 
 def test_a_moved_folder_still_opens(tmp_path):

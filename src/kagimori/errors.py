@@ -302,9 +302,23 @@ class RestoredError(KagimoriError):
 class ProtectionError(KagimoriError):
     """
     A payload could not be unprotected. One class and one text outward, whatever the reason.
+
+    It is `transient` where its key could not be asked for at the moment.
     """
 
     code = "protection"
+
+    def __init__(
+        self,
+        text: str = "",
+        *,
+        hint: str = "",
+        detail: str = "",
+        transient: bool = False,
+        **params: str,
+    ) -> None:
+        super().__init__(text, hint=hint, detail=detail, **params)
+        self.transient = transient
 
 
 class UnknownKeyIdError(ProtectionError):

@@ -25,7 +25,7 @@ import msgspec
 from kagimori.admin.bootstrap import make_owner
 from kagimori.admin.demo import make_demo_world
 from kagimori.clock import Clock
-from kagimori.compose import Installation, make_installation
+from kagimori.compose import Installation, make_installation, open_installation
 from kagimori.crypto.algorithms import ALGORITHMS
 from kagimori.errors import ConfigError, InsecureConfigError, RefusedError
 from kagimori.events import EventSink
@@ -343,11 +343,13 @@ async def open_demo(
     settings: Settings, *, clock: Clock | None = None, events: EventSink | None = None
 ) -> Installation:
     """
-    Open a demo world, making what is missing of it; its settings are written last.
+    Open a demo world, making it where it was not made to its end; its settings come last.
 
     Raises:
         KagimoriError: as ring and store raise.
     """
+    if settings.file.exists():
+        return await _open_made_demo(settings, clock, events)
     make_demo_folder(settings)
     plan = NewRings.demo()
     installation = make_installation(settings, plan, clock=clock, events=events)
@@ -356,6 +358,20 @@ async def open_demo(
         await make_demo_world(
             installation.apis, installation.clients, installation.users
         )
+        _keep(settings)
+    except BaseException:
+        await installation.close()
+        raise
+    return installation
+
+
+async def _open_made_demo(
+    settings: Settings, clock: Clock | None, events: EventSink | None
+) -> Installation:
+    # Once it was made, whatever is missing was lost: nothing takes its place (attack K5).
+    check_regular(settings.data.rglob("*"))
+    installation = open_installation(settings, clock=clock, events=events)
+    try:
         _keep(settings)
     except BaseException:
         await installation.close()

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from kagimori.admin.audit import read_trail, verify_trail
+from kagimori.admin.keys import KeyAdmin
 from kagimori.clock import SystemClock
 from kagimori.errors import (
     ConfigError,
@@ -446,8 +447,8 @@ def test_K12_delete_states_the_number_and_the_safe_moment(world):
         with pytest.raises(KeyStateError) as refused:
             await world.keys.delete(TENANT, SIGNING, kid, cause=CAUSE)
         assert "2 tokens" in refused.value.text
-        assert "2030-01-01T00:10:30Z" == refused.value.params["safe"]
-        assert (2, "2030-01-01T00:10:30+00:00") == (
+        assert "2030-01-01T00:11:00Z" == refused.value.params["safe"]
+        assert (2, "2030-01-01T00:11:00+00:00") == (
             seen.live_tokens,
             seen.safe.isoformat(),
         )
@@ -478,7 +479,7 @@ def test_a_key_whose_tokens_are_over_is_deleted_without_force(world):
         token = await world.sign(rings, life=600)
         await rotate(world, now_flag=True, emergency=True)
         await rings.refresh()
-        world.clock.advance(timedelta(seconds=640))
+        world.clock.advance(timedelta(seconds=660))
         kid = kid_of(token)
         await world.keys.delete(TENANT, SIGNING, kid, cause=CAUSE)
         assert kid not in {view.kid for view in await world.keys.list(TENANT)}
@@ -584,5 +585,97 @@ def test_row17_every_verb_leaves_a_chained_record(world):
             told
         )
         assert "schedule" == told["key.retired"].actor
+
+    run(story())
+
+
+# --- a NEXT that turns before the commit -----------------------------------------------------
+
+
+class Late:
+    """
+    A store in which something happens just before a commit.
+    """
+
+    def __init__(self, store, before):
+        self.store = store
+        self.before = before
+
+    def __getattr__(self, name):
+        return getattr(self.store, name)
+
+    async def commit(self, tenant, changes):
+        before, self.before = self.before, None
+        if before is not None:
+            await before()
+        return await self.store.commit(tenant, changes)
+
+
+async def turn_late(world, verb, *, signs):
+    """
+    Decide a verb just before a NEXT activates, and commit it just after.
+    """
+    rings = await world.server()
+    waiting = (await rotate(world)).key
+    world.clock.set(waiting.activates - timedelta(milliseconds=200))
+    await rings.refresh()
+    tokens = []
+
+    async def meanwhile():
+        world.clock.advance(timedelta(milliseconds=400))
+        if signs:
+            tokens.append(await world.sign(rings))
+
+    late = Late(world.store, meanwhile)
+    admin = KeyAdmin(late, world.ring, world.clock, world.trail, wait=world.wait)
+    try:
+        if verb == "cancel":
+            await admin.cancel(TENANT, SIGNING, cause=CAUSE)
+        elif verb == "replace":
+            await admin.rotate(TENANT, SIGNING, replace=True, cause=CAUSE)
+        else:
+            await admin.rotate(
+                TENANT,
+                SIGNING,
+                now_flag=True,
+                emergency=True,
+                replace=True,
+                cause=CAUSE,
+            )
+    finally:
+        await rings.refresh(TENANT)
+    return waiting.kid, rings, tokens
+
+
+@pytest.mark.parametrize("verb", ["cancel", "replace", "emergency"])
+def test_K12_a_next_that_signed_before_the_commit_is_not_dropped(world, verb):
+    """
+    K12: the verb rests on the ledger, so it is decided again and the token stays valid.
+    """
+
+    async def story():
+        if verb == "cancel":
+            with pytest.raises(KeyStateError):
+                await turn_late(world, verb, signs=True)
+            (kid,) = await world.kids("current")
+            rings = await world.server()
+            assert rings.knows(TENANT, kid, world.now)
+            return
+        kid, rings, (token,) = await turn_late(world, verb, signs=True)
+        assert kid == kid_of(token)
+        assert world.verify(rings, token)
+
+    run(story())
+
+
+@pytest.mark.parametrize("verb", ["cancel", "replace"])
+def test_a_next_that_has_signed_nothing_is_dropped(world, verb):
+    """
+    The twin: nobody used it, so what was decided holds.
+    """
+
+    async def story():
+        kid, rings, _ = await turn_late(world, verb, signs=False)
+        assert not rings.knows(TENANT, kid, world.now)
 
     run(story())

@@ -5,10 +5,12 @@ The operator's verbs for tenants.
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 
 import pytest
 
 from kagimori.admin.audit import read_trail, verify_trail
+from kagimori.admin.hosts import ABANDONED_AFTER, HOSTS, HostClaim
 from kagimori.admin.tenants import EMPTIED_KINDS
 from kagimori.errors import (
     ConfigError,
@@ -219,7 +221,7 @@ def test_deleting_while_tokens_live_needs_force(world):
         await rings.flush_ledger()
         with pytest.raises(RefusedError) as refused:
             await world.tenants.delete("acme", cause=CAUSE)
-        assert ("1", "2030-01-01T00:10:30Z") == (
+        assert ("1", "2030-01-01T00:11:00Z") == (
             refused.value.params["live"],
             refused.value.params["safe"],
         )
@@ -258,5 +260,118 @@ def test_many_tenants_are_listed_in_order(world, monkeypatch):
         for name in ("c", "a", "e", "b", "d"):
             await world.tenants.create(name, cause=CAUSE)
         assert list("abcde") == [tenant.id for tenant in await world.tenants.list()]
+
+    run(story())
+
+
+def test_K12_tokens_signed_while_a_tenant_is_being_disabled_count(world):
+    """
+    K12: it is looked at again once it is disabled, and enabled where a token lives.
+    """
+
+    async def story():
+        await world.tenants.create("acme", cause=CAUSE)
+        rings = await world.server()
+        works = world.store.commit
+        tokens = []
+
+        async def slow(tenant, changes):
+            if not tokens and any(each.kind == TENANTS.kind for each in changes):
+                tokens.append("")
+                tokens[0] = await world.sign(rings, tenant="acme")
+            return await works(tenant, changes)
+
+        world.store.commit = slow
+        with pytest.raises(RefusedError, match="may be alive"):
+            await world.tenants.delete("acme", cause=CAUSE)
+        await rings.refresh()
+        assert world.verify(rings, tokens[0], "acme")
+        assert not (await world.tenants.list())[0].disabled
+
+    run(story())
+
+
+def test_K12_a_token_signed_just_before_the_end_stops_it(world):
+    """
+    K12: a server that had not heard of the end signed. The keys stay; later it is safe.
+    """
+
+    async def story():
+        await world.tenants.create("acme", cause=CAUSE)
+        rings = await world.server()
+        works = world.store.commit
+        tokens = []
+
+        async def slow(tenant, changes):
+            ends = any(type(each).__name__ == "Delete" for each in changes)
+            if ends and not tokens:
+                tokens.append("")
+                tokens[0] = await world.sign(rings, tenant="acme")
+            return await works(tenant, changes)
+
+        world.store.commit = slow
+        with pytest.raises(RefusedError):
+            await world.tenants.delete("acme", cause=CAUSE)
+        await rings.refresh()
+        assert world.verify(rings, tokens[0], "acme")
+        assert (await world.tenants.list())[0].disabled
+        world.clock.advance(timedelta(minutes=11))
+        await world.tenants.delete("acme", cause=CAUSE)
+        assert () == await world.tenants.list()
+
+    run(story())
+
+
+@pytest.mark.parametrize("sqlite", [False, True])
+def test_two_creations_at_once_never_share_a_host(tmp_path, sqlite):
+    """
+    One wins; the other makes nothing, and has the host once the first is deleted.
+    """
+    world = World(tmp_path, sqlite=sqlite)
+
+    async def story():
+        made = await asyncio.gather(
+            *(
+                world.tenants.create(name, host="auth.example", cause=CAUSE)
+                for name in ("x", "y")
+            ),
+            return_exceptions=True,
+        )
+        assert 1 == sum(isinstance(each, RefusedError) for each in made)
+        (winner,) = await world.tenants.list()
+        (loser,) = {"x", "y"} - {winner.id}
+        assert set() == await kinds(world, loser)
+        with pytest.raises(RefusedError):
+            await world.tenants.create(loser, host="auth.example", cause=CAUSE)
+        await world.tenants.delete(winner.id, cause=CAUSE)
+        assert await world.tenants.create(loser, host="auth.example", cause=CAUSE)
+        await world.store.close()
+
+    run(story())
+
+
+def test_a_host_is_let_go_where_its_tenant_was_not_made(world):
+    """
+    After a refused commit at once; after one that died, when it is too old to be on its way.
+    """
+
+    async def story():
+        works = world.store.commit
+
+        async def broken(tenant, changes):
+            if tenant == "x":
+                raise StoreError("disk full")
+            return await works(tenant, changes)
+
+        world.store.commit = broken
+        with pytest.raises(StoreError):
+            await world.tenants.create("x", host="a.example", cause=CAUSE)
+        assert await HOSTS.get(world.store, "default", "a.example") is None
+        claim = HostClaim(tenant="x", since=world.now, by="dead")
+        await works("default", [HOSTS.put("a.example", claim, ABSENT)])
+        with pytest.raises(RefusedError):
+            await world.tenants.create("y", host="a.example", cause=CAUSE)
+        world.clock.advance(ABANDONED_AFTER)
+        assert await world.tenants.create("y", host="a.example", cause=CAUSE)
 
     run(story())

@@ -154,3 +154,17 @@ def test_K7_a_clock_that_was_set_back_does_not_put_looks_off():
 
     assert not ring.wants_probe(START - SECOND)
     assert not ring.wants_load(START - SECOND)
+
+
+def test_a_clock_set_back_makes_a_ring_stale_rather_than_fresh_for_ever():
+    """
+    Nobody knows for how long the clock was ahead; a small step is none.
+    """
+    ring = loaded()
+
+    assert not ring.is_stale(START + 29 * SECOND)
+    assert ring.is_stale(START + 30 * SECOND)
+    assert not ring.is_stale(START - SECOND)
+    assert ring.is_stale(START - 3600 * SECOND)
+    ring.probed(START - 3600 * SECOND, changed=False)
+    assert not ring.is_stale(START - 3600 * SECOND)

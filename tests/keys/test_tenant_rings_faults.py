@@ -4,6 +4,7 @@ The live rings of a server when something is wrong: they serve what they can and
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import replace
 from datetime import timedelta
@@ -84,10 +85,11 @@ def test_row7_a_store_that_fails_leaves_the_last_good_ring_serving(world):
             await rings.refresh()
         assert world.verify(rings, token)
         assert body == rings.jwks(TENANT, world.now).body
+        assert rings.is_stale
+        # What it signs with is confirmed by a read of its own.
         assert kid_of(token) == kid_of(await world.sign(rings, life=10))
         assert ["ring.unreadable"] == listener.names()
         assert Severity.ALARM is listener.events[0].severity
-        assert rings.is_stale
 
         spy.change_counter = works
         await rings.refresh()
@@ -471,5 +473,202 @@ def test_an_unreadable_cookie_key_is_a_problem_of_its_tenant(world):
         with pytest.raises(SigningUnavailableError):
             rings.cookie_key(TENANT, world.now).sealer("session")
         assert [key.id] == await world.kids("current", "cookie")
+
+    run(story())
+
+
+def test_K5_a_clock_set_back_does_not_put_a_retry_off(world):
+    """
+    The vault is back, and the clock an hour behind: the key is read at the next look.
+    """
+
+    async def story():
+        await world.server()
+        root = Sulking(world.ring)
+        root.refuses = True
+        rings = await world.server(ring=root)
+        assert rings.problem is not None
+        root.refuses = False
+        world.clock.advance(-HOUR)
+        await rings.refresh()
+        assert rings.problem is None
+
+    run(story())
+
+
+def test_a_clock_set_back_does_not_put_re_protection_off(world):
+    """
+    What could not be moved before is moved now, not in an hour.
+    """
+
+    class Jammed(Sulking):
+        @property
+        def current_key_id(self):
+            return self.ring.current_key_id
+
+    async def story():
+        await world.server()
+        root = Jammed(world.ring)
+        rings = await world.server(ring=root)
+        world.ring.rotate(immediate=True)
+        world.clock.advance(2 * SECOND)
+        root.refuses = True
+        await rings.tick(world.now + HOUR)
+        assert 0 == rings.reprotected
+        root.refuses = False
+        await rings.tick(world.now + HOUR + SECOND)
+        assert 0 == rings.reprotected
+        await rings.tick(world.now)
+        assert 2 == rings.reprotected
+
+    run(story())
+
+
+class Cut:
+    """
+    A store that a process can be cut off from.
+    """
+
+    def __init__(self, store):
+        self.store = store
+        self.cut = False
+
+    @property
+    def name(self):
+        return self.store.name
+
+    def __getattr__(self, name):
+        if not self.cut:
+            return getattr(self.store, name)
+
+        async def silent(*_, **__):
+            raise StoreError("no answer", transient=True)
+
+        return silent
+
+
+def test_a_process_cut_off_does_not_go_on_signing_with_a_revoked_key(world):
+    """
+    Room in the ledger is not enough: the ring has to be confirmed within 30 s.
+    """
+
+    async def story():
+        store = Cut(world.store)
+        rings = await world.server(store=store)
+        kid = kid_of(await world.sign(rings, life=86400))
+        store.cut = True
+        await world.keys.revoke(TENANT, SIGNING, kid, cause=CAUSE)
+        world.clock.advance(20 * SECOND)
+        await rings.refresh()
+        assert kid == kid_of(await world.sign(rings))
+        world.clock.advance(10 * SECOND)
+        await rings.refresh()
+        assert rings.is_stale
+        with pytest.raises(SigningUnavailableError):
+            await world.sign(rings)
+        store.cut = False
+        assert kid != kid_of(await world.sign(rings))
+        assert not rings.is_stale
+
+    run(story())
+
+
+def test_a_healthy_process_stays_fresh_and_asks_for_nothing(world):
+    """
+    Each look that finds no change confirms what serves.
+    """
+
+    async def story():
+        spy = SpyStore(world.store)
+        rings = await world.server(store=spy)
+        await world.sign(rings, life=86400)
+        for _ in range(480):
+            world.clock.advance(timedelta(milliseconds=250))
+            await rings.refresh()
+            assert not rings.is_stale
+        spy.calls.clear()
+        await world.sign(rings)
+        assert [] == spy.calls
+
+    run(story())
+
+
+def test_who_waited_for_a_reservation_that_failed_shares_the_failure(world):
+    """
+    Thirty requests wait once for a locked database, not thirty times in a row.
+    """
+
+    async def story():
+        spy = SpyStore(world.store)
+        rings = await world.server(store=spy)
+        works, tried = spy.commit, []
+
+        async def locked(tenant, changes):
+            tried.append(changes)
+            await asyncio.sleep(0)
+            raise StoreError("locked", transient=True)
+
+        spy.commit = locked
+        answers = await asyncio.gather(
+            *(world.sign(rings) for _ in range(30)), return_exceptions=True
+        )
+        assert {SigningUnavailableError} == {type(each) for each in answers}
+        assert 1 == len(tried)
+        with pytest.raises(SigningUnavailableError):
+            await world.sign(rings)
+        assert 2 == len(tried)
+        spy.commit = works
+        assert await world.sign(rings)
+
+    run(story())
+
+
+def test_K7_a_look_that_was_overtaken_raises_no_alarm(world):
+    """
+    K7: what a slow look read is older than what was taken meanwhile, and not a restored backup.
+    """
+
+    async def story():
+        listener = Listener()
+        spy = SpyStore(world.store)
+        rings = await world.server("a", "b", store=spy, events=listener)
+        await rings.refresh()
+        listener.events.clear()
+        for tenant in "ab":
+            await world.keys.rotate(tenant, SIGNING, cause=CAUSE)
+        finds = spy.find
+
+        async def slow(*args, **more):
+            found = await finds(*args, **more)
+            spy.find = finds
+            await world.keys.rotate("b", SIGNING, replace=True, cause=CAUSE)
+            await rings.refresh("b")
+            return found
+
+        spy.find = slow
+        await rings.refresh()
+        assert [] == listener.names()
+        for tenant in "ab":
+            published = {key.kid for key in rings.verification_keys(tenant, world.now)}
+            assert set(await world.kids("next", tenant=tenant)) < published
+
+    run(story())
+
+
+def test_JAT5_a_key_stays_published_past_the_greatest_leeway(world):
+    """
+    JAT-5: a verifier that allows 60 s finds the key of a token that ended 59 s ago.
+    """
+
+    async def story():
+        rings = await world.server()
+        kid = kid_of(await world.sign(rings, life=600))
+        end = world.now + 10 * MINUTE
+        await emergency(world)
+        for past, published in ((59, True), (61, False)):
+            world.clock.set(end + past * SECOND)
+            await rings.refresh()
+            await rings.tick(world.now)
+            assert published is rings.knows(TENANT, kid, world.now)
 
     run(story())

@@ -10,6 +10,9 @@ from datetime import timedelta
 
 import pytest
 
+from kagimori.admin.audit import Trail
+from kagimori.admin.tokens import TokenAdmin
+from kagimori.admin.users import UserAdmin
 from kagimori.clock import seconds
 from kagimori.crypto import jws
 from kagimori.crypto.jwk import Jwk
@@ -387,3 +390,34 @@ def test_a_key_that_another_node_made_is_learned_at_once(world):
 
     assert told["active"]
     assert 1 == len(calls)
+
+
+@pytest.mark.parametrize("how", ENDS)
+def test_an_operator_is_told_what_introspection_tells(world, how):
+    """
+    Inactive in the same cases, and why.
+    """
+
+    async def story():
+        await world.start()
+        trail, services = Trail(), world.services
+        revocation = services.families.revocation
+        tokens = TokenAdmin(
+            world.store,
+            trail,
+            services.families,
+            services.access_tokens,
+            services.operator,
+            UserAdmin(world.store, trail, world.pool, revocation, lambda: world.now),
+            lambda: world.now,
+        )
+        answer = await world.family()
+        before = await tokens.inspect(world.context, answer.access_token)
+        await end(world, how, answer)
+        return before, await tokens.inspect(world.context, answer.access_token)
+
+    before, after = asyncio.run(story())
+
+    assert (True, "") == (before.active, before.reason)
+    assert not after.active
+    assert after.reason

@@ -93,6 +93,9 @@ class MemoryRing:
         payload = gcm_open(self._key, data[:12], data[12:], self._aad)
         return Unprotected(payload, needs_renewal=False, key_id=self.current_key_id)
 
+    def unprotect_at_hand(self, text):
+        return self.unprotect(text)
+
 
 class Events(list):
     """

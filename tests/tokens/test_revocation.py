@@ -199,7 +199,7 @@ def test_B9_repeating_an_interrupted_revocation_finishes_it():
         with pytest.raises(StoreError):
             await office.revocation.revoke_user(TENANT, USER, EndReason.OPERATOR)
         again = await office.revocation.revoke_user(
-            TENANT, USER, EndReason.OPERATOR, is_epoch_raised=True
+            TENANT, USER, EndReason.OPERATOR, epoch=1
         )
         families = await office.desk.families.list_families(TENANT, user=USER)
         return again, {family.revoke_reason for family in families}, len(families)
@@ -282,6 +282,44 @@ def test_R7_a_family_being_opened_at_that_moment_is_born_dead(whom):
         return made, await office.store.count(TENANT, "family")
 
     assert (0, 1) == asyncio.run(live())
+
+
+@pytest.mark.parametrize("whom", ["user", "client"])
+def test_B9_a_sign_in_made_after_the_sign_out_lives(whom):
+    """
+    What is opened between the raised epoch and the last revoked family is of after.
+    """
+
+    class Between(SpyStore):
+        then = None
+
+        async def find(self, *args, **fields):
+            then, self.then = self.then, None
+            if then is not None:
+                await then()
+            return await super().find(*args, **fields)
+
+    async def live():
+        office = Office(Between(MemoryStore(FixedClock())))
+        await office.fill()
+        new = []
+
+        async def sign_in():
+            epoch = 1 if whom == "user" else 0
+            new.append(await office.desk.open(office.clock, epoch=epoch))
+
+        office.store.then = sign_in
+        count = await {
+            "user": lambda: office.revocation.revoke_user(TENANT, USER),
+            "client": lambda: office.revocation.revoke_client(TENANT, CLIENT),
+        }[whom]()
+        verdict = await office.desk.redeem(new[0].token.text)
+        return count, verdict.outcome, await office.outcomes()
+
+    count, outcome, others = asyncio.run(live())
+
+    assert (2, Redemption.ROTATED) == (count, outcome)
+    assert GONE == others[USER, CLIENT]
 
 
 # --- by token (RFC 7009) -------------------------------------------------------------------

@@ -195,6 +195,9 @@ class Ring:
         payload = gcm_open(self.keys[key_id], raw[:12], raw[12:], self._aad)
         return Unprotected(payload, key_id != self.current, key_id)
 
+    def unprotect_at_hand(self, text):
+        return self.unprotect(text)
+
 
 class StoredUser(msgspec.Struct):
     """

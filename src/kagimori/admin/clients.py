@@ -37,7 +37,6 @@ from kagimori.oauth.client import (
 from kagimori.oauth.resource import RESOURCES
 from kagimori.oauth.secrets import choose_secret, generate_secret
 from kagimori.storage.store import ABSENT, Document, Store
-from kagimori.tokens.family import EndReason
 from kagimori.tokens.records import CLIENT_EPOCHS, ClientEpoch
 from kagimori.tokens.revocation import FamilyRevocation
 
@@ -239,8 +238,8 @@ class ClientAdmin:
         Raises:
             NotFoundError: there is no such client.
         """
-        await self._end(tenant, client_id, "client.disabled", cause, keep=True)
-        return await self._end_families(tenant, client_id)
+        epoch = await self._end(tenant, client_id, "client.disabled", cause, keep=True)
+        return await self._revocation.revoke_client(tenant, client_id, epoch=epoch)
 
     async def enable(self, tenant: str, client_id: str, *, cause: Cause) -> None:
         """
@@ -258,20 +257,20 @@ class ClientAdmin:
         Raises:
             NotFoundError: there is no such client.
         """
-        await self._end(tenant, client_id, "client.deleted", cause, keep=False)
-        return await self._end_families(tenant, client_id)
+        epoch = await self._end(tenant, client_id, "client.deleted", cause, keep=False)
+        return await self._revocation.revoke_client(tenant, client_id, epoch=epoch)
 
     async def _end(
         self, tenant: str, client_id: str, action: str, cause: Cause, *, keep: bool
-    ) -> None:
+    ) -> int:
         """
-        Disable or remove a client, and raise its epoch in the same commit.
+        Disable or remove a client, and raise its epoch in the same commit; return the epoch.
 
         From that commit on no family of before is usable, also by a client that is registered
         under this id later; revoking them one by one comes after, and may be repeated.
         """
 
-        def decide(documents: tuple[Document | None, ...], now: datetime) -> Done[None]:
+        def decide(documents: tuple[Document | None, ...], now: datetime) -> Done[int]:
             found = CLIENTS.maybe(documents[0])
             if found is None:
                 raise _unknown(client_id)
@@ -281,9 +280,10 @@ class ClientAdmin:
             put = CLIENTS.put(client_id, disabled, found.version)
             end = put if keep else CLIENTS.delete(client_id, found.version)
             version = old.version if old else ABSENT
-            return Done(None, (end, CLIENT_EPOCHS.put(client_id, epoch, version)))
+            raised = CLIENT_EPOCHS.put(client_id, epoch, version)
+            return Done(epoch.epoch, (end, raised))
 
-        await commit_verb(
+        return await commit_verb(
             self._store,
             self._trail,
             tenant,
@@ -292,11 +292,6 @@ class ClientAdmin:
             cause,
             [CLIENTS.key(client_id), CLIENT_EPOCHS.key(client_id)],
             decide,
-        )
-
-    async def _end_families(self, tenant: str, client_id: str) -> int:
-        return await self._revocation.revoke_found(
-            tenant, ("client", client_id), EndReason.CLIENT_REVOKED
         )
 
     async def _secret(

@@ -11,7 +11,6 @@ Rules of this module:
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 from collections.abc import Mapping
 from datetime import datetime
@@ -97,6 +96,8 @@ class Installation:
         self.hosts: Mapping[str, str] = {}
         self._restored: tuple[RestoredError, ...] = ()
         self._store_problem: StoreError | None = None
+        self._is_unlearned = False
+        self._knew_ring = False
 
     # --- serving ---------------------------------------------------------------------------
 
@@ -125,16 +126,15 @@ class Installation:
         marks = self.high_water.read()
         count, now = await high_water.read_count(self.store)
         self.clock.observe(now)
-        if self.ring.generation < marks.ring:
-            # Another process has turned the ring, and this one has not looked yet.
-            with contextlib.suppress(KagimoriError):
-                await asyncio.to_thread(self.ring.refresh)
+        is_ring_known = await self._catch_up(marks.ring)
         before = {error.params["part"] for error in self._restored}
         found: list[RestoredError] = []
         for part, value in (
             (Part.RING, self.ring.generation),
             (Part.DATABASE, count),
         ):
+            if part is Part.RING and not is_ring_known:
+                continue
             try:
                 marks.check(part, value)
             except RestoredError as error:
@@ -143,6 +143,23 @@ class Installation:
                     fields = {"part": part.value, "text": error.text}
                     self.events.emit(Event("restored", fields, Severity.ALARM))
         self._restored = tuple(found)
+
+    async def _catch_up(self, mark: int) -> bool:
+        """
+        Look at a ring that is behind its mark; say whether it can be judged by that.
+        """
+        if self.ring.generation < mark:
+            # Another process has turned the ring, and this one has not looked yet.
+            try:
+                await asyncio.to_thread(self.ring.refresh)
+            except KagimoriError:
+                # Unreadable is not older: what was in order serves on. What is restored stays so.
+                was_restored = any(
+                    error.params["part"] == Part.RING.value for error in self._restored
+                )
+                return was_restored or not self._knew_ring
+        self._knew_ring = self.ring.generation >= mark
+        return True
 
     async def beat(self) -> None:
         """
@@ -154,8 +171,12 @@ class Installation:
         await self.check_marks()
         if not self._restored:
             count = await high_water.raise_count(self.store)
-            self.high_water.raise_to(Part.DATABASE, count)
-            self.high_water.raise_to(Part.RING, self.ring.generation)
+            await asyncio.to_thread(self._mark, count, self.ring.generation)
+
+    def _mark(self, database: int, ring: int) -> None:
+        # In a thread: the lock waits for other processes, and the disk for itself.
+        self.high_water.raise_to(Part.DATABASE, database)
+        self.high_water.raise_to(Part.RING, ring)
 
     async def accept_restored(self, part: Part) -> None:
         """
@@ -166,7 +187,7 @@ class Installation:
         """
         count, _ = await high_water.read_count(self.store)
         value = self.ring.generation if part is Part.RING else count
-        self.high_water.accept(part, value)
+        await asyncio.to_thread(self.high_water.accept, part, value)
         self.events.emit(
             Event("restored.accepted", {"part": part.value}, Severity.WARNING)
         )
@@ -180,10 +201,13 @@ class Installation:
             StoreError: the store does not answer.
         """
         try:
-            changed = await self.oauth.directory.poll()
+            # Said once only, so it is kept until it was learned.
+            self._is_unlearned |= await self.oauth.directory.poll()
             await self.rings.refresh()
+            changed = self._is_unlearned
             if changed:
                 await self._learn()
+                self._is_unlearned = False
         except StoreError as error:
             self._store_problem = error
             raise
@@ -227,6 +251,13 @@ class Installation:
             found.append(RingUnreadableError("No key of the ring can protect now."))
         if self.rings.problem is not None:
             found.append(self.rings.problem)
+        elif self.rings.is_stale:
+            found.append(
+                RingUnreadableError(
+                    "Nobody could confirm the tenants' keys for a while.",
+                    hint="Check that the database answers.",
+                )
+            )
         if not self.clock.in_step:
             found.append(
                 _ClockError(

@@ -77,13 +77,18 @@ class Background:
             self._places.set_hosts(self._installation.hosts)
 
     async def _tick(self) -> None:
-        installation = self._installation
-        await installation.rings.tick(installation.clock.now())
-        await installation.rings.flush_ledger()
-        await installation.check_marks()
-        self._live.judge()
-        self._metrics.ready = not self._live.problems(installation.clock.now())
-        self._metrics.share()
+        rings, clock = self._installation.rings, self._installation.clock
+        try:
+            # One that fails takes its turn from no other; the first failure is told.
+            await in_turn(
+                lambda: rings.tick(clock.now()),
+                rings.flush_ledger,
+                self._installation.check_marks,
+            )
+        finally:
+            self._live.judge()
+            self._metrics.ready = not self._live.problems(clock.now())
+            self._metrics.share()
 
     async def _purge(self) -> None:
         for _ in range(PURGES):
@@ -92,6 +97,23 @@ class Background:
 
     async def _beat(self) -> None:
         await self._installation.beat()
+
+
+async def in_turn(*works: Callable[[], Awaitable[object]]) -> None:
+    """
+    Do one after the other, whatever becomes of those before.
+
+    Raises:
+        Exception: the first that was raised, after all are done.
+    """
+    first: Exception | None = None
+    for work in works:
+        try:
+            await work()
+        except Exception as error:  # noqa: BLE001 - raised below
+            first = first or error
+    if first is not None:
+        raise first
 
 
 async def repeat(name: str, seconds: float, work: Work) -> None:

@@ -115,7 +115,6 @@ def run(process: ServerProcess, on_start: OnStart) -> None:
     Raises:
         KagimoriError: it cannot start, and waiting would not help.
     """
-
     _give_memory_back()
 
     def started(report: StartReport) -> None:

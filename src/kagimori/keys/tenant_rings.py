@@ -296,11 +296,12 @@ class TenantRings:
     @property
     def is_stale(self) -> bool:
         """
-        Whether a ring serves that nobody could confirm for a while.
+        Whether rings serve of which for a while none could be confirmed.
         """
         now = self._holdings.clock.now()
         held = self._holdings.tenants.values()
-        return any(one.manager.is_stale(now) for one in held)
+        # One tenant's damaged ring keeps no other tenant from being served.
+        return bool(held) and all(one.manager.is_stale(now) for one in held)
 
     # --- within ------------------------------------------------------------------------
 

@@ -177,6 +177,7 @@ def write_settings(settings: Settings) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+        _sync_folder(path.parent)
     except OSError as exc:
         temporary.unlink(missing_ok=True)
         raise ConfigError(
@@ -184,6 +185,15 @@ def write_settings(settings: Settings) -> None:
             hint="Check that the folder is yours, writable, and not full.",
             path=str(path),
         ) from None
+
+
+def _sync_folder(folder: Path) -> None:
+    # Without it a power cut may leave keys and a database, and no file that names them.
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def to_toml(settings: Settings) -> str:

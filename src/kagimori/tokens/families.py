@@ -30,6 +30,7 @@ from kagimori.storage.store import (
     Put,
     Reference,
     Store,
+    Versioned,
     transact,
 )
 from kagimori.tokens import family_events
@@ -50,6 +51,7 @@ from kagimori.tokens.records import (
     changes_to_revoke,
     changes_to_write,
     client_epoch,
+    raised_epoch,
     redemption_keys,
     unchanged,
     user_client,
@@ -142,6 +144,7 @@ class RefreshFamilies:
         Raises:
             ContentionError: too many races were lost; a retry may succeed.
             StoreError: as the store raises. The outcome may be unknown; a retry is safe.
+            RingUnreadableError: the ring cannot be asked for a key at the moment.
         """
         try:
             token = RefreshToken.parse(text)
@@ -151,11 +154,11 @@ class RefreshFamilies:
         randomness = Randomness(random_bytes(SECRET_BYTES), random_bytes(NONCE_BYTES))
         tag_keys = self._tag_keys.reader(tenant)
 
-        def decide(loaded: Loaded) -> Decision[Redeemed]:
+        def decide(loaded: Loaded) -> Decision[tuple[Redeemed, int | None]]:
             found = FAMILIES.maybe(loaded.documents[0])
             if found is None:
                 unknown = Redeemed(outcome=Redemption.FORGED, reason="unknown family")
-                return Decision(unknown)
+                return Decision((unknown, None))
             family = found.value
             request = RedeemRequest(
                 token=token,
@@ -175,21 +178,24 @@ class RefreshFamilies:
             )
             verdict = redeem(family, request, loaded.now)
             if verdict.family is None or not verdict.is_changed:
-                return Decision(verdict)
+                return Decision((verdict, None))
             changes = changes_to_write(found, verdict.family, loaded.now)
             if _ends_user(verdict, policy) and loaded.documents[1] is not None:
-                changes += (self._raise_epoch(loaded.documents[1]),)
-            return Decision(verdict, changes)
+                put = self._raise_epoch(loaded.documents[1])
+                return Decision((verdict, raised_epoch(put)), (*changes, put))
+            return Decision((verdict, None), changes)
 
-        verdict = await transact(
-            self._store, tenant, redemption_keys(token.family_id), decide
+        keys = redemption_keys(token.family_id)
+        verdict, epoch = await tag_keys.reading(
+            lambda: transact(self._store, tenant, keys, decide)
         )
         if verdict.outcome is Redemption.REPLAYED:
             self._replays.add(token.family_id, token.generation)
         self._tell(tenant, client, token.generation, verdict)
         if verdict.family is not None and _ends_user(verdict, policy):
-            index = ("user", verdict.family.user)
-            await self.revocation.revoke_found(tenant, index, EndReason.REUSE)
+            await self.revocation.revoke_user(
+                tenant, verdict.family.user, EndReason.REUSE, epoch=epoch
+            )
         return verdict
 
     def _tell(
@@ -325,15 +331,23 @@ class RefreshFamilies:
 
         Raises:
             StoreError: as the store raises.
+            RingUnreadableError: the ring cannot be asked for a key at the moment.
         """
         try:
             token = RefreshToken.parse(text)
         except InvalidTokenError:
             return None
-        loaded = await self._store.load_many(tenant, redemption_keys(token.family_id))
-        found = FAMILIES.maybe(loaded.documents[0])
         reader = self._tag_keys.reader(tenant)
-        if found is None or not reader.proves(token, found.value):
+        keys = redemption_keys(token.family_id)
+
+        async def look() -> tuple[Loaded, Versioned[RefreshTokenFamily] | None]:
+            loaded = await self._store.load_many(tenant, keys)
+            found = FAMILIES.maybe(loaded.documents[0])
+            is_ours = found is not None and reader.proves(token, found.value)
+            return loaded, found if is_ours else None
+
+        loaded, found = await reader.reading(look)
+        if found is None:
             return None
         family, user = found.value, user_standing(loaded.documents[1])
         is_active = (

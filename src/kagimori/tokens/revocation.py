@@ -83,6 +83,7 @@ class FamilyRevocation:
 
         Raises:
             StoreError: as the store raises; the token may still live.
+            RingUnreadableError: the ring cannot be asked for a key at the moment.
         """
         try:
             token = RefreshToken.parse(text)
@@ -101,8 +102,8 @@ class FamilyRevocation:
             return Decision((True, found.value if changes else None), changes)
 
         keys = [FAMILIES.key(token.family_id)]
-        told, ended = await transact(
-            self._store, tenant, keys, decide, attempts=_PATIENCE
+        told, ended = await tag_keys.reading(
+            lambda: transact(self._store, tenant, keys, decide, attempts=_PATIENCE)
         )
         self._tell_revoked(ended, EndReason.TOKEN_REVOKED)
         return told

@@ -6,17 +6,24 @@ Rules of this module:
 1. What was protected is unprotected and compared before anybody stores it.
 2. A tag key that cannot be had logs nobody out: hashes still know the newest tokens, and a
    new key is drawn for what is issued next (requirements B3).
+3. The event loop never waits for the ring: a key that is not at hand is asked for in a thread.
+   While the ring cannot be asked nobody knows whether a key is lost, so none is replaced:
+   with it reuse detection would go. The request may be repeated.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Protocol, TypeVar
 
 from kagimori.crypto.digests import equal, random_bytes
 from kagimori.errors import KeyRingError, ProtectionError, RingUnreadableError
 from kagimori.tokens.family import RefreshTokenFamily, SealedTagKey
 from kagimori.tokens.redemption import TagKeys
 from kagimori.tokens.refresh_token import TAG_KEY_BYTES, RefreshToken, TagKey
+
+R = TypeVar("R")
 
 PURPOSES = ("kagimori", "refresh tag key")
 
@@ -61,7 +68,13 @@ class TagKeyProtector(Protocol):
 
     def unprotect(self, text: str, /) -> OpenedTagKey:
         """
-        Return what was protected.
+        Return what was protected; may wait for the ring.
+        """
+        ...
+
+    def unprotect_at_hand(self, text: str, /) -> OpenedTagKey | None:
+        """
+        Return what was protected; ``None`` where that takes waiting.
         """
         ...
 
@@ -89,6 +102,7 @@ class TagKeyring:
     def __init__(self, root: TagKeyRoot) -> None:
         self._root = root
         self._protectors: dict[str, TagKeyProtector] = {}
+        self._looks: dict[str, asyncio.Task[Exception | None]] = {}
 
     def make(self, tenant: str) -> TagKeys:
         """
@@ -108,6 +122,24 @@ class TagKeyring:
         """
         return TagKeyReader(self, self._protector(tenant), tenant)
 
+    async def look(self, tenant: str, sealed: SealedTagKey) -> Exception | None:
+        """
+        Let the ring get the key of a tag key, in a thread; return why it could not.
+        """
+        # One look for a protection key serves all who wait, so that they do not fill the pool
+        # of threads when a store hangs.
+        task = self._looks.get(sealed.protection_key)
+        if task is None or task.done():
+            protector = self._protector(tenant)
+            look = asyncio.to_thread(_failure, protector, sealed.text)
+            task = asyncio.create_task(look)
+            self._looks[sealed.protection_key] = task
+            task.add_done_callback(
+                lambda _: self._looks.pop(sealed.protection_key, None)
+            )
+        # Whoever goes away takes the look from nobody else.
+        return await asyncio.shield(task)
+
     def _protector(self, tenant: str) -> TagKeyProtector:
         found = self._protectors.get(tenant)
         if found is None:
@@ -123,7 +155,7 @@ class TagKeyReader:
     What it reads or draws once it gives again, so that a rule which decides twice sees the same.
     """
 
-    __slots__ = ("_drawn", "_protector", "_read", "_ring", "_tenant")
+    __slots__ = ("_drawn", "_lost", "_protector", "_read", "_ring", "_tenant")
 
     def __init__(
         self, ring: TagKeyring, protector: TagKeyProtector, tenant: str
@@ -133,13 +165,37 @@ class TagKeyReader:
         self._tenant = tenant
         self._read: tuple[str, TagKeys] | None = None
         self._drawn: TagKeys | None = None
+        self._lost: set[str] = set()
+
+    async def reading(self, work: Callable[[], Awaitable[R]]) -> R:
+        """
+        Do what reads tag keys; do it again after each key that had to be got first.
+
+        Raises:
+            RingUnreadableError: the ring cannot be asked for a key at the moment.
+        """
+        while True:
+            try:
+                return await work()
+            except _NotAtHand as away:
+                sealed = away.sealed
+            error = await self._ring.look(self._tenant, sealed)
+            if self._is_at_hand(sealed):
+                continue
+            if error is None or getattr(error, "transient", False):
+                raise RingUnreadableError(
+                    "The protection ring cannot be asked for a key at the moment.",
+                    hint="Try again in a moment.",
+                    detail=getattr(error, "detail", ""),
+                )
+            self._lost.add(sealed.text)
 
     def of(self, sealed: SealedTagKey) -> TagKeys:
         """
         Return the tag key of a family; with a new one for successors where it is lost.
 
         Where the ring has turned since, the same key comes protected by the current one, so
-        that it moves over with the next write.
+        that it moves over with the next write. Called within `reading` only.
 
         Raises:
             KeyRingError: a key was lost, and the ring cannot protect a new one.
@@ -153,18 +209,34 @@ class TagKeyReader:
     def proves(self, token: RefreshToken, family: RefreshTokenFamily) -> bool:
         """
         Whether a token was issued in a family, by its tag or by a hash that is kept.
+
+        Called within `reading` only.
         """
         if family.knows(token):
             return True
         try:
-            opened = self._protector.unprotect(family.tag_key.text)
+            opened = self._open(family.tag_key)
             return token.is_tagged_by(TagKey(opened.payload))
         except (ProtectionError, KeyRingError, ValueError):
             return False
 
+    def _is_at_hand(self, sealed: SealedTagKey) -> bool:
+        try:
+            return self._protector.unprotect_at_hand(sealed.text) is not None
+        except (ProtectionError, KeyRingError):
+            return True
+
+    def _open(self, sealed: SealedTagKey) -> OpenedTagKey:
+        if sealed.text in self._lost:
+            raise ProtectionError("The tag key is lost.")
+        opened = self._protector.unprotect_at_hand(sealed.text)
+        if opened is None:
+            raise _NotAtHand(sealed)
+        return opened
+
     def _unprotect(self, sealed: SealedTagKey) -> TagKeys:
         try:
-            opened = self._protector.unprotect(sealed.text)
+            opened = self._open(sealed)
             key = TagKey(opened.payload)
         except (ProtectionError, KeyRingError, ValueError):
             if self._drawn is None:
@@ -180,6 +252,24 @@ class TagKeyReader:
         except KeyRingError:
             # Nothing forces the move now; the old protection still opens.
             return sealed
+
+
+class _NotAtHand(Exception):  # noqa: N818 - a signal to `TagKeyReader.reading`
+    """
+    A tag key has to be got first.
+    """
+
+    def __init__(self, sealed: SealedTagKey) -> None:
+        super().__init__()
+        self.sealed = sealed
+
+
+def _failure(protector: TagKeyProtector, text: str) -> Exception | None:
+    try:
+        protector.unprotect(text)
+    except (ProtectionError, KeyRingError) as error:
+        return error
+    return None
 
 
 def _seal(protector: TagKeyProtector, key: bytes) -> SealedTagKey:

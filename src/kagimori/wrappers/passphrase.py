@@ -105,7 +105,8 @@ class PassphraseWrapper:
     def __init__(self, passphrase: bytes, *, source: str = "given") -> None:
         if not 0 < len(passphrase) <= MAX_SECRET_BYTES:
             raise ConfigError(
-                f"The passphrase of {source} is empty or longer than {MAX_SECRET_BYTES} bytes."
+                f"The passphrase of {source} is empty or longer than {MAX_SECRET_BYTES} bytes.",
+                hint="Put the passphrase there that the ring was made with.",
             )
         self._passphrase = passphrase
         self._source = source

@@ -263,6 +263,22 @@ class LiveRing:
             key = serving.by_id[raw_id]
         return key, key is serving.current
 
+    def key_at_hand(self, raw_id: bytes) -> tuple[ProtectionKey, bool] | None:
+        """
+        Return what `opening_key` would, if it takes no I/O; ``None`` if it may take some.
+
+        Raises:
+            KeyRingError: the ring was closed.
+        """
+        serving = self._serving
+        now = self._clock.now()
+        if not serving.begins <= now < serving.ends:
+            serving = self._turn(now)
+        key = serving.by_id.get(raw_id)
+        if key is None or not (key.is_revoked or key.material.is_open):
+            return None
+        return key, key is serving.current
+
     def _turn(self, now: datetime) -> Serving:
         """
         See to the next window: another key, or a look at the store in a thread of its own.
@@ -331,7 +347,8 @@ class LiveRing:
         Look for an id that the ring does not hold: wait for a load that runs, or cause one.
         """
         loads = self._loads
-        if self._flight.acquire(timeout=_WAIT_FOR_FLIGHT):
+        has_looked = self._flight.acquire(timeout=_WAIT_FOR_FLIGHT)
+        if has_looked:
             try:
                 if (
                     raw_id not in self._serving.by_id
@@ -345,8 +362,11 @@ class LiveRing:
                 self._flight.release()
         if raw_id in self._serving.by_id:
             return self._serving
+        # Nobody knows that there is no such key where the store could not be asked.
+        error = self._manager.error
         raise UnknownKeyIdError(
             REFUSED,
+            transient=not has_looked or bool(getattr(error, "transient", False)),
             detail=f"the ring at {self._loader.store.name} holds no key {frame.id_text(raw_id)}; "
             f"last loaded {self._manager.loaded_at}",
         )

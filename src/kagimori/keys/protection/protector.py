@@ -83,6 +83,12 @@ class KeySource(Protocol):
         """
         ...
 
+    def key_at_hand(self, raw_id: bytes) -> tuple[ProtectionKey, bool] | None:
+        """
+        Return what `opening_key` would, if it takes no I/O; ``None`` if it may take some.
+        """
+        ...
+
     def now(self) -> datetime:
         """
         Return the ring's time.
@@ -148,11 +154,7 @@ class Protector:
         """
         if protected[:_SPLIT] != _MAGIC or len(protected) < _HEADER:
             frame.check(protected)
-        key, is_current = self._source.opening_key(protected[_SPLIT:_HEADER])
-        if key.is_revoked:
-            raise ProtectionError(REFUSED, detail=f"the key {key.id} is revoked")
-        sealer = self._sealers.get(key.material) or self._opening_sealer(key)
-        return Unprotected(sealer.open(protected), not is_current, key.id)
+        return self._open(protected, self._source.opening_key(protected[_SPLIT:_HEADER]))
 
     def unprotect(self, protected: str) -> Unprotected:
         """
@@ -162,6 +164,28 @@ class Protector:
             ProtectionError: as `unprotect_bytes`, or the text is not base64url.
         """
         return self.unprotect_bytes(frame.from_text(protected))
+
+    def unprotect_at_hand(self, protected: str) -> Unprotected | None:
+        """
+        Return what was protected, from text, without ever waiting: for event loops.
+
+        ``None`` means that the payload's key must be looked for or unwrapped first; then call
+        `unprotect` in a thread.
+
+        Raises:
+            ProtectionError: as `unprotect`.
+        """
+        data = frame.from_text(protected)
+        frame.check(data)
+        found = self._source.key_at_hand(data[_SPLIT:_HEADER])
+        return None if found is None else self._open(data, found)
+
+    def _open(self, protected: bytes, found: tuple[ProtectionKey, bool]) -> Unprotected:
+        key, is_current = found
+        if key.is_revoked:
+            raise ProtectionError(REFUSED, detail=f"the key {key.id} is revoked")
+        sealer = self._sealers.get(key.material) or self._opening_sealer(key)
+        return Unprotected(sealer.open(protected), not is_current, key.id)
 
     def dangerously_unprotect_bytes(self, protected: bytes) -> Unprotected:
         """
@@ -195,6 +219,7 @@ class Protector:
                 REFUSED,
                 hint="The ring holds the payload's key but cannot read it.",
                 detail=f"the key {key.id} cannot be read: {error.text}",
+                transient=bool(getattr(error, "transient", False)),
             ) from error
 
     def __repr__(self) -> str:

@@ -14,7 +14,6 @@ from __future__ import annotations
 from typing import NoReturn
 from xml.etree import ElementTree as ET
 from xml.parsers import expat
-from xml.sax.saxutils import escape
 
 from kagimori.errors import RingMalformedError
 
@@ -32,6 +31,11 @@ DECLARATION = '<?xml version="1.0" encoding="utf-8"?>'
 BOM = "\ufeff"
 
 Element = ET.Element
+
+# Not the standard library's `escape`: its module imports all of urllib, which a program that
+# only opens a ring would wait for.
+_IN_TEXT = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "\r": "&#xD;"})
+_IN_ATTRIBUTE = _IN_TEXT | str.maketrans({'"': "&quot;", "\n": "&#xA;", "\t": "&#x9;"})
 
 
 class _RefusedError(Exception):
@@ -186,11 +190,11 @@ def _has_text(node: Element) -> bool:
 
 
 def _escaped(text: str) -> str:
-    return escape(text, {"\r": "&#xD;"})
+    return text.translate(_IN_TEXT)
 
 
 def _quoted(text: str) -> str:
-    return escape(text, {'"': "&quot;", "\r": "&#xD;", "\n": "&#xA;", "\t": "&#x9;"})
+    return text.translate(_IN_ATTRIBUTE)
 
 
 def split(tag: str) -> tuple[str, str]:
