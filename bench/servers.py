@@ -17,6 +17,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from bench.figure import MissingPeerError
 
 ROOT = Path(__file__).parent.parent
@@ -48,6 +50,17 @@ class Server:
         Return the address of a path.
         """
         return f"http://{self.host}:{self.port}{path}"
+
+    @property
+    def cpu_seconds(self) -> float:
+        """
+        The processor time that the server's processes have used so far.
+        """
+        first = psutil.Process(self.process.pid)
+        times = [
+            child.cpu_times() for child in (first, *first.children(recursive=True))
+        ]
+        return float(sum(each.user + each.system for each in times))
 
     def post(self, path: str, form: str, basic: str) -> tuple[int, bytes]:
         """

@@ -574,6 +574,27 @@ def test_a_process_that_cannot_confirm_its_keys_is_not_ready(tmp_path):
     assert ([], ["ring.unreadable"], ()) == asyncio.run(scene())
 
 
+def test_one_tenants_damaged_keys_leave_the_process_ready(tmp_path):
+    """
+    As long as one tenant's keys are confirmed there is something to serve.
+    """
+    data = folder(tmp_path)
+
+    async def scene():
+        async with started(data) as found:
+            await found.tenants.create("acme", name="A", cause=CAUSE)
+            await found.poll()
+            held = found.rings._holdings.tenants
+            now = found.clock.now()
+            seen = []
+            for tenant in ("acme", "default"):
+                held[tenant].manager._fresh = None
+                seen.append([e.code for e in found.problems(now)])
+            return seen
+
+    assert [[], ["ring.unreadable"]] == asyncio.run(scene())
+
+
 def test_marks_are_written_off_the_event_loop(tmp_path, monkeypatch):
     """
     Another process may hold the lock, and a disk may hang: requests are served all the same.

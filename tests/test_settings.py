@@ -4,6 +4,7 @@ What an installation is told: its file, its environment, what is refused.
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 
@@ -185,6 +186,22 @@ def test_a_folder_that_takes_nothing_is_told(tmp_path):
     """
     with pytest.raises(ConfigError, match="cannot be written"):
         write_settings(minimal(data=tmp_path / "absent"))
+
+
+def test_a_written_file_outlives_a_power_cut(tmp_path, monkeypatch):
+    """
+    File and folder are brought to the disk, the folder after the file has its name.
+    """
+    seen = []
+
+    def spied(handle):
+        is_folder = stat.S_ISDIR(os.fstat(handle).st_mode)
+        seen.append((is_folder, (tmp_path / "kagimori.toml").exists()))
+
+    monkeypatch.setattr(os, "fsync", spied)
+    write_settings(minimal(data=tmp_path))
+
+    assert [(False, False), (True, True)] == seen
 
 
 def test_settings_that_cannot_be_right_are_not_written(tmp_path):

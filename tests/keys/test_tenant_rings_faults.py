@@ -484,6 +484,7 @@ def test_K5_a_clock_set_back_does_not_put_a_retry_off(world):
 
     async def story():
         await world.server()
+        world.clock.advance(2 * HOUR)
         root = Sulking(world.ring)
         root.refuses = True
         rings = await world.server(ring=root)

@@ -190,7 +190,7 @@ def _open_sqlite(path: Path, clock: Clock, *, create: bool) -> Store:
             hint="Restore it from a backup, or correct `store` in kagimori.toml.",
             path=str(path),
         )
-    if not create and not path.stat().st_size:
+    if not create and not path.lstat().st_size:
         # SQLite would take it for a new one, and all that was in it for never written.
         raise StoreError(
             f"The database {path} is empty.",

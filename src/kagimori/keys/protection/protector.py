@@ -154,7 +154,9 @@ class Protector:
         """
         if protected[:_SPLIT] != _MAGIC or len(protected) < _HEADER:
             frame.check(protected)
-        return self._open(protected, self._source.opening_key(protected[_SPLIT:_HEADER]))
+        return self._open(
+            protected, self._source.opening_key(protected[_SPLIT:_HEADER])
+        )
 
     def unprotect(self, protected: str) -> Unprotected:
         """
