@@ -113,7 +113,6 @@ def start() -> Figure:
     """
     Time the way from the command to the first token, on a folder that is there.
     """
-
     costs: list[float] = []
 
     def first_token(data: Path) -> float:
