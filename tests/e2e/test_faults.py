@@ -206,10 +206,11 @@ def test_K5_what_is_damaged_stops_the_start_and_no_key_is_made(damage, copied, s
     for phrase in phrases:
         assert phrase in text
     assert "→" in text
-    assert 3 == listed.exit_code, listed.output
+    # The marks are no business of who only looks; everything else stops commands too.
+    assert (0 if "marks" in damage else 3) == listed.exit_code, listed.output
     assert 0 != examined.exit_code, examined.output
     for result in (listed, examined):
-        assert isinstance(result.exception, SystemExit), result.exc_info
+        assert isinstance(result.exception, SystemExit | None), result.exc_info
     assert before == ring_of(copied.data)
     # With the damage undone everything is there, and nothing was added meanwhile.
     for name in ("kagimori.toml", "kagimori.db", "passphrase", "high-water.json", "ring"):
@@ -440,9 +441,8 @@ def test_a_full_disk_answers_503_and_everything_goes_on_when_there_is_room(
         assert client.refresh(renewed.json["refresh_token"])
         assert keys == server.program.json("keys", "list")
         assert "Traceback" not in server.log
-        assert {"good"} == {
-            finding["verdict"] for finding in server.program.json("doctor")
-        }
+        findings = server.program.json("doctor")
+        assert {"good"} == {finding["verdict"] for finding in findings}, findings
         server.close()
 
 

@@ -223,6 +223,9 @@ class Cycle:
             else:
                 self._chunked = self.scope["method"] != "HEAD"
                 parts.append(b"transfer-encoding: chunked\r\n")
+        if self.more_body:
+            # An answer that does not wait for the body ends the connection.
+            self.keep_alive = False
         if not self.keep_alive:
             parts.append(b"connection: close\r\n")
         parts.append(b"\r\n")

@@ -5,6 +5,7 @@ What a server says when it has started, as a value: the command line puts it int
 from __future__ import annotations
 
 import shlex
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -160,6 +161,10 @@ async def _unfit(installation: Installation) -> tuple[Unfit, ...]:
         for api in installation.services.resources(DEFAULT_TENANT)
         if api.bearer_in_query
     ]
+    if settings.demo:
+        # Its legacy switches are part of it: one command makes all of it fit.
+        command = found[0].command
+        return tuple(msgspec.structs.replace(each, command=command) for each in found)
     return tuple(found)
 
 
@@ -184,8 +189,14 @@ def transcript(settings: Settings) -> tuple[str, ...]:
 
 
 def _program() -> str:
-    # From a virtual environment that is not active, the bare name would not be found.
-    name = Path(sys.argv[0])
-    if name.name != "kagimori" or not name.is_absolute():
+    """
+    Return how this program is called from a shell that stands anywhere.
+    """
+    called = Path(sys.argv[0])
+    if called.name != "kagimori" or not called.exists():
         return "kagimori"
-    return shlex.quote(str(name))
+    found = shutil.which("kagimori")
+    if found is not None and Path(found).samefile(called):
+        return "kagimori"
+    # From a virtual environment that is not active, the bare name would not be found.
+    return shlex.quote(str(called.absolute()))
