@@ -442,7 +442,7 @@ def test_a_full_disk_answers_503_and_everything_goes_on_when_there_is_room(
         assert keys == server.program.json("keys", "list")
         assert "Traceback" not in server.log
         findings = server.program.json("doctor")
-        assert {"good"} == {finding["verdict"] for finding in findings}, findings
+        assert [] == [f for f in findings if f["verdict"] != "good"]
         server.close()
 
 

@@ -128,13 +128,14 @@ def show(output: Output, report: StartReport) -> None:
     if report.unfit:
         output.line()
         output.line(output.style(texts("serve.unfit"), "warning"))
-        for unfit in report.unfit:
+        for number, unfit in enumerate(report.unfit, start=1):
             name = f"serve.unfit.{unfit.code}"
             said = texts(name, **unfit.params) if texts.has(name) else unfit.text
             output.line(f"  • {said}")
-            output.line(
-                f"    {output.style(texts('output.hint'), 'quiet')} {unfit.command}"
-            )
+            following = report.unfit[number : number + 1]
+            if not following or following[0].command != unfit.command:
+                hint = output.style(texts("output.hint"), "quiet")
+                output.line(f"    {hint} {unfit.command}")
     if report.transcript:
         output.line()
         output.say("serve.try")
