@@ -273,7 +273,7 @@ def test_K7_a_restored_backup_is_told_and_serves_nothing_until_it_is_accepted(
     assert 503 == client.try_refresh(sound.refresh_token).status
     assert 503 == client.post("/oauth/token", MACHINE_GRANT, MACHINE).status
     if part == "database":
-        copied.program("doctor", "--accept-restored", part)
+        copied.program.ok("doctor", "--accept-restored", part, "--yes")
         assert eventually(copied.ready, 5)
         assert client.refresh(sound.refresh_token)
 
@@ -442,7 +442,9 @@ def test_a_full_disk_answers_503_and_everything_goes_on_when_there_is_room(
         assert keys == server.program.json("keys", "list")
         assert "Traceback" not in server.log
         findings = server.program.json("doctor")
-        assert [] == [f for f in findings if f["verdict"] != "good"]
+        # The disk is small; nothing else is amiss.
+        amiss = {f["code"] for f in findings if f["verdict"] != "good"}
+        assert amiss <= {"database.room"}
         server.close()
 
 

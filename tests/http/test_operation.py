@@ -11,6 +11,7 @@ from datetime import timedelta
 import pytest
 
 from kagimori.errors import RestoredError, StoreError
+from kagimori.events import Event, Severity
 from kagimori.http.app import make_admin_app, make_app
 from kagimori.http.live import Live
 from kagimori.http.metrics import BUCKETS, Metrics, mark_dead
@@ -180,6 +181,31 @@ def test_figures_stand_on_the_admin_listener_only(tmp_path):
         "kagimori_ready 1.0",
     ):
         assert line in text.splitlines()
+
+
+def test_B10_refreshes_are_counted_by_outcome():
+    """
+    Each event of a redemption counts once under its outcome; what else happened does not.
+    """
+    metrics = Metrics()
+    for name, severity in (
+        ("refresh.rotated", Severity.INFO),
+        ("refresh.reuse_detected", Severity.ALARM),
+        ("refresh.foreign_client", Severity.WARNING),
+        ("refresh.replay_divergent", Severity.WARNING),
+        ("refresh.tag_key_lost", Severity.ALARM),
+    ):
+        metrics.emit(Event(name, {}, severity))
+
+    lines = metrics.text().decode().splitlines()
+
+    assert {
+        'kagimori_refresh_total{outcome="rotated"} 1.0',
+        'kagimori_refresh_total{outcome="reuse"} 1.0',
+        'kagimori_refresh_total{outcome="foreign"} 1.0',
+    } == {line for line in lines if line.startswith("kagimori_refresh_total{")}
+    assert 'kagimori_events_total{event="refresh.replay_divergent"} 1.0' in lines
+    assert 'kagimori_alarms_total{event="refresh.tag_key_lost"} 1.0' in lines
 
 
 def test_S2_labels_never_grow_with_what_peers_send(tmp_path):

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, cast
 import msgspec
 
 from kagimori.events import Event, Severity
+from kagimori.tokens.family_events import NAMES
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
@@ -51,6 +52,9 @@ COUNTERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     ),
 }
 """Every counter with its help and its labels."""
+
+_OUTCOMES = {name: outcome.value for outcome, name in NAMES.items()}
+"""What presenting a refresh token led to, by the event that tells it (B10)."""
 
 _SEPARATOR = "\x1f"
 
@@ -128,10 +132,11 @@ class Metrics:
         counts[label] += 1
 
     def _place(self, event: Event) -> tuple[dict[str, float], str]:
+        outcome = _OUTCOMES.get(event.name)
         if event.name == "token.issued":
             counter, label = "kagimori_tokens_issued", str(event.fields.get("grant"))
-        elif event.name.startswith("refresh."):
-            counter, label = "kagimori_refresh", event.name.removeprefix("refresh.")
+        elif outcome is not None:
+            counter, label = "kagimori_refresh", outcome
         elif event.severity is Severity.ALARM:
             counter, label = "kagimori_alarms", event.name
         else:

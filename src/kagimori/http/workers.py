@@ -31,7 +31,7 @@ from kagimori.compose import is_transient
 from kagimori.errors import ConfigError, KagimoriError
 from kagimori.events import NullSink
 from kagimori.http import logs
-from kagimori.http.listeners import address_of
+from kagimori.http.listeners import address_of, close_all
 from kagimori.http.metrics import SHARED_FOLDER, mark_dead
 from kagimori.http.report import StartReport, make_report
 from kagimori.http.server import OnStart, Opening
@@ -216,6 +216,8 @@ class Parent:
             self._workers[position] = self._start()
 
     def _end(self) -> None:
+        # A socket that is still open somewhere takes connections that nobody answers.
+        close_all([*self._public, *self._admin])
         number = self._signal or signal.SIGTERM
         running = [w.process for w in self._workers if w.process.poll() is None]
         for process in running:
