@@ -32,13 +32,14 @@ def main(names: list[str]) -> int:
     failed = False
     for name in names or FIGURES:
         print(f"{name}: measuring", flush=True)
+        before = conditions()
         try:
             figure = FIGURES[name]()
         except MissingPeerError as exc:
             print(f"{name}: left out: {exc}", flush=True)
             failed = True
             continue
-        figure.save(conditions())
+        figure.save(before)
         lowest, highest = min(figure.values), max(figure.values)
         print(
             f"{name}: {figure.median:.3f} ({lowest:.3f} to {highest:.3f}),"

@@ -41,11 +41,14 @@ def _node() -> str:
 def conditions() -> dict[str, str]:
     """
     Return the date, the machine and the versions that matter.
+
+    Read before a figure is measured: its load is what others asked of the machine.
     """
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "processor": _processor(),
         "cores": str(os.cpu_count()),
+        "load": f"{os.getloadavg()[0]:.1f}",
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
         "cryptography": importlib.metadata.version("cryptography"),

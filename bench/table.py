@@ -67,7 +67,8 @@ def write_table() -> None:
         lines.append(
             f"- `make bench ARGS={result['name']}`, {result['pairs']} turns"
             f" ({seen['date']}, Python {seen['python']}, SQLite {seen['sqlite']},"
-            f" Node {seen['node']}, {seen['cores']} cores of {seen['processor']}):"
+            f" Node {seen['node']}, {seen['cores']} cores of {seen['processor']},"
+            f" load before it {seen.get('load', 'not recorded')}):"
             f" {result['how']}{extra}."
         )
     text = PAGE.read_text("utf-8")

@@ -2,6 +2,7 @@
 ``kagimori init``.
 """
 
+import os
 import stat
 
 import pytest
@@ -216,3 +217,14 @@ def test_K11_a_link_in_a_demo_folder_is_refused(tmp_path):
 
     with pytest.raises(InsecureConfigError):
         make_demo_folder(settings)
+
+
+def test_a_refused_start_leaves_the_environment_as_it_was(program, monkeypatch):
+    """
+    Options reach worker processes as variables, but only once the server really starts.
+    """
+    monkeypatch.delenv("KAGIMORI_LISTEN", raising=False)
+
+    program.fails(3, "serve", "--demo", "--listen", "0.0.0.0:3999")
+
+    assert "KAGIMORI_LISTEN" not in os.environ

@@ -31,7 +31,10 @@ class SmallDisk:
         self._filler = folder / "filler"
 
     def fill(self, server: Server) -> None:
-        with self._filler.open("wb", buffering=0) as filler, contextlib.suppress(OSError):
+        with (
+            self._filler.open("wb", buffering=0) as filler,
+            contextlib.suppress(OSError),
+        ):
             while True:
                 filler.write(bytes(4096))
 

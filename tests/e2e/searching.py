@@ -68,7 +68,9 @@ class Secrets:
         found = []
         for name, content in places:
             # PEM breaks its lines, and JSON writes the breaks as two characters.
-            joined = content.replace(b"\\n", b"").replace(b"\r", b"").replace(b"\n", b"")
+            joined = (
+                content.replace(b"\\n", b"").replace(b"\r", b"").replace(b"\n", b"")
+            )
             kinds = {
                 what
                 for text in {content, joined}

@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 from urllib.parse import urlencode
 
 from click.testing import CliRunner, Result
@@ -174,7 +174,7 @@ class Client:
         self.port = port
         self._connection = http.client.HTTPConnection(host, port, timeout=timeout)
 
-    def __enter__(self) -> Client:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -276,28 +276,28 @@ class Program:
         self.data = data
 
     def __call__(
-        self, *arguments: str, input: str | None = None, language: str = "en"
+        self, *arguments: str, typed: str | None = None, language: str = "en"
     ) -> Result:
         return CliRunner().invoke(
             main,
             ["--lang", language, *arguments],
-            input=input,
+            input=typed,
             env={"KAGIMORI_DATA": str(self.data), "NO_COLOR": "1"},
         )
 
-    def ok(self, *arguments: str, input: str | None = None) -> Result:
-        result = self(*arguments, input=input)
+    def ok(self, *arguments: str, typed: str | None = None) -> Result:
+        result = self(*arguments, typed=typed)
         assert 0 == result.exit_code, (arguments, result.output, result.exception)
         return result
 
-    def json(self, *arguments: str, input: str | None = None) -> Any:
-        return json.loads(self.ok(*arguments, "--json", input=input).stdout)
+    def json(self, *arguments: str, typed: str | None = None) -> Any:
+        return json.loads(self.ok(*arguments, "--json", typed=typed).stdout)
 
-    def fails(self, code: int, *arguments: str, input: str | None = None) -> str:
+    def fails(self, code: int, *arguments: str, typed: str | None = None) -> str:
         """
         Run a command that must end with an exit code; return what it said.
         """
-        result = self(*arguments, input=input)
+        result = self(*arguments, typed=typed)
         assert code == result.exit_code, (arguments, result.output, result.exception)
         return result.stderr
 
@@ -311,7 +311,7 @@ class Program:
             check=False,
         )
 
-    def keys(
+    def listed(
         self, use: str = "signing", tenant: str = "default"
     ) -> list[dict[str, Any]]:
         listed = self.json("keys", "list", "--tenant", tenant)
@@ -323,7 +323,7 @@ class Program:
         """
         (found,) = [
             key["kid"]
-            for key in self.keys(tenant=tenant)
+            for key in self.listed(tenant=tenant)
             if (key["algorithm"], key["state"]) == (algorithm, "current")
         ]
         return found
@@ -405,7 +405,12 @@ class Server:
         Start the process, and wait for nothing.
         """
         command = [*self._lead, *KAGIMORI, "serve", "--data", str(self.data)]
-        command += ["--listen", f"127.0.0.1:{self.port}", "--admin-listen", "127.0.0.1:0"]
+        command += [
+            "--listen",
+            f"127.0.0.1:{self.port}",
+            "--admin-listen",
+            "127.0.0.1:0",
+        ]
         if self.demo:
             command.append("--demo")
         if self.workers > 1:
@@ -443,9 +448,9 @@ class Server:
 
     def await_ready(self, seconds: float = START_SECONDS) -> None:
         ready = eventually(lambda: self.ready() or self.is_over, seconds, 0.01)
-        assert ready and not self.is_over, (
-            f"The server did not get ready.\n{self.said}\n{self.log}"
-        )
+        told = f"The server did not get ready.\n{self.said}\n{self.log}"
+        assert ready, told
+        assert not self.is_over, told
 
     def ready(self) -> bool:
         answer = self.probe("/readyz")

@@ -213,7 +213,13 @@ def test_K5_what_is_damaged_stops_the_start_and_no_key_is_made(damage, copied, s
         assert isinstance(result.exception, SystemExit | None), result.exc_info
     assert before == ring_of(copied.data)
     # With the damage undone everything is there, and nothing was added meanwhile.
-    for name in ("kagimori.toml", "kagimori.db", "passphrase", "high-water.json", "ring"):
+    for name in (
+        "kagimori.toml",
+        "kagimori.db",
+        "passphrase",
+        "high-water.json",
+        "ring",
+    ):
         _restore(sound.data / name, copied.data / name)
     copied.data.chmod(0o700)
     assert sound.keys == copied.program.json("keys", "list")
@@ -318,7 +324,12 @@ def test_a_demo_and_a_real_installation_never_take_each_others_folder(
         assert "→" in text
     assert before == [contents(folder) for folder in (program.data, demo, foreign)]
     assert not (tmp_path / "nothing").exists()
-    assert 0 != program("init", "--issuer", "https://b.example", "--wrapper", wrapper).exit_code
+    assert (
+        0
+        != program(
+            "init", "--issuer", "https://b.example", "--wrapper", wrapper
+        ).exit_code
+    )
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
@@ -495,11 +506,16 @@ def test_a_read_only_folder_stops_the_start_and_is_told(copied, sound, tmp_path)
     assert "right to write" in text
     assert "cannot be made" in told
     assert "--data FOLDER" in told
-    assert dict(contents(sound.data))["ring/state-1.xml"] == dict(before)["ring/state-1.xml"]
+    assert (
+        dict(contents(sound.data))["ring/state-1.xml"]
+        == dict(before)["ring/state-1.xml"]
+    )
     copied._lead = ()
     copied.start()
     assert copied.client().refresh(sound.refresh_token)
-    assert {k["kid"] for k in sound.keys} == {k["kid"] for k in copied.program.json("keys", "list")}
+    assert {k["kid"] for k in sound.keys} == {
+        k["kid"] for k in copied.program.json("keys", "list")
+    }
 
 
 # --- while it runs -------------------------------------------------------------------------

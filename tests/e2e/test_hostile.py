@@ -73,7 +73,9 @@ class Peer:
         status = int(head.split(b" ", 2)[1])
         fields = {
             name.lower(): value
-            for name, _, value in (line.partition(b": ") for line in head.split(b"\r\n"))
+            for name, _, value in (
+                line.partition(b": ") for line in head.split(b"\r\n")
+            )
         }
         size = 0 if is_head or status in (204, 304) else int(fields[b"content-length"])
         body = self._exactly(size)
@@ -148,9 +150,26 @@ def spoiled(tokens):
 
 
 NAMES = st.sampled_from(
-    "grant_type username password refresh_token token token_type_hint scope resource "
-    "client_id client_secret client_assertion client_assertion_type code redirect_uri "
-    "access_token audience code_verifier x".split()
+    [
+        "grant_type",
+        "username",
+        "password",
+        "refresh_token",
+        "token",
+        "token_type_hint",
+        "scope",
+        "resource",
+        "client_id",
+        "client_secret",
+        "client_assertion",
+        "client_assertion_type",
+        "code",
+        "redirect_uri",
+        "access_token",
+        "audience",
+        "code_verifier",
+        "x",
+    ]
 )
 GRANTS = st.sampled_from(
     [
@@ -197,11 +216,18 @@ def values(tokens):
     return st.one_of(NASTY, GRANTS, spoiled(tokens), st.binary(max_size=40))
 
 
-def forms(tokens):
+def mostly(good, bad, odds=5):
     """
-    Give bodies of forms: hostile values under known names, encoded well or badly.
+    Give something hostile once in so many times, so that requests get past the first rule.
     """
-    pair = st.tuples(NAMES, values(tokens), st.booleans())
+    return st.integers(1, odds).flatmap(lambda number: bad if number == 1 else good)
+
+
+def forms(endpoint, tokens):
+    """
+    Give bodies: sensible forms with hostile parts in them, and whatever else.
+    """
+    pair = st.tuples(NAMES, values(tokens), st.integers(0, 9).map(bool))
 
     def encode(pairs):
         return b"&".join(
@@ -209,18 +235,31 @@ def forms(tokens):
             for name, value, well in pairs
         )
 
-    sensible = st.builds(
-        lambda grant, token: b"grant_type=%s&refresh_token=%s&token=%s"
-        % (grant, quote_from_bytes(token).encode(), quote_from_bytes(token).encode()),
-        GRANTS,
-        spoiled(tokens),
-    )
-    return st.one_of(
-        st.lists(pair, max_size=8).map(encode),
+    def sensible(grant, token, extra):
+        sent = {
+            "password": {"username": b"test", "password": b"test"},
+            "refresh_token": {"refresh_token": token},
+            "client_credentials": {"scope": b"api"},
+        }[grant]
+        sent = {"grant_type": grant.encode(), **sent}
+        if endpoint != "/oauth/token":
+            sent = {"token": token}
+        return encode([*((name, value, True) for name, value in sent.items()), *extra])
+
+    good = st.builds(
         sensible,
-        st.binary(max_size=200),
-        st.sampled_from([b'{"grant_type":"password"}', b"&" * 300, b"=" * 90, b"a=1&" * 150]),
+        st.sampled_from(["password", "refresh_token", "client_credentials"]),
+        spoiled(tokens),
+        mostly(st.just([]), st.lists(pair, min_size=1, max_size=3), 2),
     )
+    bad = st.one_of(
+        st.lists(pair, max_size=8).map(encode),
+        st.binary(max_size=200),
+        st.sampled_from(
+            [b'{"grant_type":"password"}', b"&" * 300, b"=" * 90, b"a=1&" * 150]
+        ),
+    )
+    return mostly(good, bad)
 
 
 def authorizations(tokens):
@@ -231,9 +270,12 @@ def authorizations(tokens):
         st.binary(max_size=60).map(lambda raw: b"Basic " + raw),
         st.binary(max_size=60).map(lambda raw: b"Basic " + base64.b64encode(raw)),
         NASTY.map(lambda raw: b"Bearer " + raw),
-        st.sampled_from([b"Basic", b"Basic ", b"bearer", b"Digest x", b"Negotiate", b","]),
+        st.sampled_from(
+            [b"Basic", b"Basic ", b"bearer", b"Digest x", b"Negotiate", b","]
+        ),
+        st.none(),
     )
-    return st.one_of(good, good, good, bearer, bearer, malformed)
+    return good, bearer, malformed
 
 
 FIELD_NAMES = st.sampled_from(
@@ -255,8 +297,8 @@ FIELD_NAMES = st.sampled_from(
     ]
 )
 TYPES = st.sampled_from(
-    [FORM.encode()] * 6
-    + [
+    [
+        None,
         b"application/json",
         b"multipart/form-data; boundary=x",
         FORM.encode() + b"; charset=utf-8",
@@ -267,7 +309,18 @@ TYPES = st.sampled_from(
     ]
 )
 METHODS = st.sampled_from(
-    ["POST"] * 6 + ["GET"] * 6 + "HEAD PUT PATCH DELETE OPTIONS TRACE PROPFIND M-SEARCH".split()
+    [
+        "GET",
+        "POST",
+        "HEAD",
+        "PUT",
+        "PATCH",
+        "DELETE",
+        "OPTIONS",
+        "TRACE",
+        "PROPFIND",
+        "M-SEARCH",
+    ]
 )
 PATHS = st.one_of(
     st.sampled_from(
@@ -289,7 +342,9 @@ PATHS = st.one_of(
         ]
     ),
     st.binary(max_size=60).map(lambda raw: b"/" + quote_from_bytes(raw).encode()),
-    st.text("abct/.%-_~;:@!$&'()*+,=", max_size=60).map(lambda text: b"/" + text.encode()),
+    st.text("abct/.%-_~;:@!$&'()*+,=", max_size=60).map(
+        lambda text: b"/" + text.encode()
+    ),
 )
 
 
@@ -302,18 +357,32 @@ def requests(endpoint, tokens, port):
     """
     Give whole requests for an endpoint, each with whether it is for the head only.
     """
+    is_form = endpoint.startswith("/oauth/")
     target = PATHS if endpoint == "unknown" else st.just(endpoint.encode())
+    clients, bearers, malformed = authorizations(tokens)
     query = st.one_of(
-        st.just(b""),
-        st.just(b""),
         st.builds(
-            lambda name, value: b"?" + name.encode() + b"=" + quote_from_bytes(value).encode(),
+            lambda name, value: (
+                b"?" + name.encode() + b"=" + quote_from_bytes(value).encode()
+            ),
             NAMES,
             values(tokens),
         ),
-        st.builds(lambda token: b"?access_token=" + _clean(token).replace(b" ", b""), values(tokens)),
+        st.builds(
+            lambda token: b"?access_token=" + _clean(token).replace(b" ", b""),
+            values(tokens),
+        ),
     )
-    field = st.tuples(FIELD_NAMES, st.one_of(NASTY, spoiled(tokens), st.binary(max_size=40)))
+    shown = mostly(bearers, malformed, 3)
+    if endpoint == "/secret":
+        # Once in the query and once in the header, seldom in both.
+        shown = mostly(st.none(), shown, 2)
+        query = mostly(
+            spoiled(tokens).map(lambda token: b"?access_token=" + token), query
+        )
+    field = st.tuples(
+        FIELD_NAMES, st.one_of(NASTY, spoiled(tokens), st.binary(max_size=40))
+    )
 
     def build(method, path, tail, authorization, kind, body, fields, chunked):
         lines = [
@@ -335,13 +404,17 @@ def requests(endpoint, tokens, port):
 
     return st.builds(
         build,
-        METHODS,
+        mostly(st.just("POST" if is_form else "GET"), METHODS),
         target,
-        query,
-        st.none() | authorizations(tokens),
-        st.none() | TYPES,
-        forms(tokens),
-        st.lists(field, max_size=4, unique_by=lambda pair: pair[0]),
+        query if endpoint == "/secret" else mostly(st.just(b""), query),
+        mostly(clients, malformed | bearers) if is_form else shown,
+        mostly(st.just(FORM.encode()), TYPES, 8),
+        forms(endpoint, tokens),
+        mostly(
+            st.just([]),
+            st.lists(field, min_size=1, max_size=4, unique_by=lambda pair: pair[0]),
+            3,
+        ),
         st.integers(0, 9).map(lambda n: n == 0),
     )
 
@@ -352,13 +425,14 @@ def requests(endpoint, tokens, port):
 @pytest.fixture(scope="module")
 def target(tmp_path_factory):
     """
-    A demo world with some tokens to steal and some to keep.
+    A demo world with some tokens to keep.
     """
     server = Server(tmp_path_factory.mktemp("hostile") / "data", environ=NO_THROTTLE)
     try:
         server.start()
-        server.loot = Loot(server)
-        server.kept = [server.client().password_grant()["refresh_token"] for _ in range(5)]
+        server.kept = [
+            server.client().password_grant()["refresh_token"] for _ in range(5)
+        ]
         server.keys = server.program.json("keys", "list")
         yield server
     finally:
@@ -376,6 +450,8 @@ def test_S6_hostile_requests_bring_no_server_error_and_lose_nothing(
     port = target.port
     if endpoint == "/metrics":
         port = int(target.report["admin"].rpartition(":")[2])
+    # Fresh for each endpoint: those of the legacy API live 20 s.
+    tokens = Loot(target).tokens
     peer = Peer(port)
     seen = Counter()
 
@@ -385,7 +461,7 @@ def test_S6_hostile_requests_bring_no_server_error_and_lose_nothing(
         phases=[Phase.generate, Phase.shrink],
         suppress_health_check=list(HealthCheck),
     )
-    @given(st.lists(requests(endpoint, target.loot.tokens, port), min_size=BATCH, max_size=BATCH))
+    @given(st.lists(requests(endpoint, tokens, port), min_size=BATCH, max_size=BATCH))
     def attack(batch):
         for request, is_head in batch:
             try:
@@ -408,8 +484,7 @@ def test_S6_hostile_requests_bring_no_server_error_and_lose_nothing(
     # Some got through to what the endpoint is for, and most did not.
     assert seen[404 if endpoint == "unknown" else 200]
     assert sum(seen.values()) >= count
-    assert sum(seen[status] for status in range(400, 500)) >= count // 4
-    print(endpoint, seen)
+    assert sum(seen[status] for status in range(400, 500)) >= count // 10
     check_unharmed(target)
 
 

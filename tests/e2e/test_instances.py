@@ -128,7 +128,9 @@ def test_two_workers_and_two_servers_switch_at_the_same_instant(installed, make_
             # The command returns after the switch; each process makes some tokens after it.
             seen = len(third.samples), len(one.samples)
             eventually(
-                lambda s=seen: len(third.samples) > s[0] + 9 and len(one.samples) > s[1] + 9,
+                lambda s=seen: (
+                    len(third.samples) > s[0] + 9 and len(one.samples) > s[1] + 9
+                ),
                 10,
             )
 
@@ -136,7 +138,9 @@ def test_two_workers_and_two_servers_switch_at_the_same_instant(installed, make_
     samples = one.samples + other.samples + third.samples
     for instant, before, after in switches:
         late = [s for s in samples if s.kid == before and s.sent > instant + RESOLUTION]
-        early = [s for s in samples if s.kid == after and s.received < instant - RESOLUTION]
+        early = [
+            s for s in samples if s.kid == after and s.received < instant - RESOLUTION
+        ]
         assert ([], []) == (late, early)
     # Three processes made tokens before and after each switch, so the comparison means something.
     made = defaultdict(Counter)
@@ -177,8 +181,10 @@ def test_a_change_at_one_server_is_seen_by_the_other(installed, make_server):
 
         program.ok("clients", "disable", "robot", "--yes")
         assert eventually(
-            lambda: {c.post("/oauth/token", FORM, robot).status for c in (here, there)}
-            == {401},
+            lambda: (
+                {c.post("/oauth/token", FORM, robot).status for c in (here, there)}
+                == {401}
+            ),
             2,
         )
 
@@ -206,6 +212,8 @@ def test_K4_twenty_servers_on_an_empty_folder_make_one_ring_and_one_set_of_keys(
     assert 1 == len(list((data / "ring").glob("key-*.xml")))
     assert FIRST_KEYS == keys
     assert ["test"] == [user["username"] for user in program.json("users", "list")]
-    assert {"testclient", "machine"} == {c["id"] for c in program.json("clients", "list")}
+    assert {"testclient", "machine"} == {
+        c["id"] for c in program.json("clients", "list")
+    }
     assert 2 == len(program.json("clients", "list"))
     assert all("Traceback" not in server.log for server in servers)

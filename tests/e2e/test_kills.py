@@ -165,7 +165,7 @@ def test_R11_R12_no_kill_loses_an_acknowledged_refresh_a_family_or_a_key(
         for token in [*survivor.families, survivor.token]:
             assert 200 == client.secret(client.refresh(token)["access_token"]).status
     # No acknowledged rotation was lost, and the trail of all of them is whole.
-    listed = {key["kid"]: key["state"] for key in server.program.keys()}
+    listed = {key["kid"]: key["state"] for key in server.program.listed()}
     assert set(rotations.acknowledged) <= set(listed)
     findings = server.program.json("doctor")
     assert [] == [f for f in findings if f["verdict"] != "good"]
@@ -173,7 +173,7 @@ def test_R11_R12_no_kill_loses_an_acknowledged_refresh_a_family_or_a_key(
 
 def test_K4_a_demo_that_is_killed_while_it_is_made_is_made_once(make_server):
     """
-    kill -9 at any moment of the first start; the next one goes on with what is there.
+    Kill -9 at any moment of the first start; the next one goes on with what is there.
     """
     chance = random.Random(4)
     server = make_server()

@@ -103,7 +103,9 @@ def test_R12_starting_again_keeps_families_tokens_and_keys(demo):
     """
     program = demo.program
     program.ok(*EMERGENCY)
-    program.ok("users", "create", "mina", "--password-stdin", input="six quiet mills turn\n")
+    program.ok(
+        "users", "create", "mina", "--password-stdin", typed="six quiet mills turn\n"
+    )
     secret = program.json("clients", "add-secret", "machine")["secret"]
     client = demo.client()
     token, machine = client.password_grant()["refresh_token"], client.machine_token()
@@ -120,7 +122,10 @@ def test_R12_starting_again_keeps_families_tokens_and_keys(demo):
         assert status == (-9 if number == signal.SIGKILL else 0)
         assert 200 == client.api_secret(machine).status
         renewed = client.refresh(token)
-        assert renewed == {**client.refresh(token), "access_token": renewed["access_token"]}
+        assert renewed == {
+            **client.refresh(token),
+            "access_token": renewed["access_token"],
+        }
         token = renewed["refresh_token"]
         listed = program.json("keys", "list")
         assert [k["kid"] for k in keys] == [k["kid"] for k in listed]
@@ -157,7 +162,9 @@ def test_another_port_is_another_issuer_and_earlier_tokens_stay_good(demo, make_
     first = demo.client()
     tokens, machine = first.password_grant(), first.machine_token()
     demo.program.ok("clients", "create", "watch", "--api", "api", "--may-introspect")
-    watch = basic("watch", demo.program.json("clients", "add-secret", "watch")["secret"])
+    watch = basic(
+        "watch", demo.program.json("clients", "add-secret", "watch")["secret"]
+    )
     demo.stop()
 
     moved = make_server(demo.data, environ=NO_THROTTLE).start(for_people=True)
@@ -299,7 +306,9 @@ def test_sigterm_under_load_loses_no_acknowledged_refresh(demo):
 # --- its beginning -------------------------------------------------------------------------
 
 
-def test_a_server_whose_database_is_locked_starts_unready_and_gets_ready_by_itself(demo):
+def test_a_server_whose_database_is_locked_starts_unready_and_gets_ready_by_itself(
+    demo,
+):
     """
     A passing fault: it listens, says why, signs nothing, and goes on when the lock is gone.
     """

@@ -51,7 +51,8 @@ class Users:
         self._over = threading.Event()
         self._lock = threading.Lock()
         self._threads = [
-            threading.Thread(target=self._work, args=(number,)) for number in range(count)
+            threading.Thread(target=self._work, args=(number,))
+            for number in range(count)
         ]
 
     def __enter__(self):
@@ -98,7 +99,7 @@ class Users:
 def signing(program, state, algorithm="ES256"):
     return [
         key
-        for key in program.keys()
+        for key in program.listed()
         if (key["algorithm"], key["state"]) == (algorithm, state)
     ]
 
@@ -188,7 +189,7 @@ def test_K1_commands_take_effect_in_a_running_server_within_a_second(demo):
     renewed = client.refresh(family["refresh_token"])
     assert 200 == client.secret(renewed["access_token"]).status
     assert kid(compromised) != kid(renewed["access_token"]) == program.current()
-    states = {key["kid"]: key["state"] for key in program.keys()}
+    states = {key["kid"]: key["state"] for key in program.listed()}
     assert "revoked" == states[kid(compromised)]
 
 
@@ -211,7 +212,7 @@ def test_K1_another_default_algorithm_takes_over_without_a_restart(demo):
 
 def test_a_tenant_serves_tokens_and_keys_as_soon_as_it_is_made(demo):
     """
-    tenants create makes issuer and keys in one commit; disable closes it, enable opens it again.
+    Tenants create makes issuer and keys in one commit; disable closes it, enable opens it again.
     """
     program, client = demo.program, demo.client()
     path = "/t/acme"
@@ -226,7 +227,9 @@ def test_a_tenant_serves_tokens_and_keys_as_soon_as_it_is_made(demo):
     )
     robot = basic("robot", made["secret"])
     form = {"grant_type": "client_credentials"}
-    answer = eventually(lambda: _good(client.post(f"{path}/oauth/token", form, robot)), 3)
+    answer = eventually(
+        lambda: _good(client.post(f"{path}/oauth/token", form, robot)), 3
+    )
     token = answer.json["access_token"]
 
     assert f"{demo.issuer}{path}" == claims(token)["iss"]
@@ -241,14 +244,20 @@ def test_a_tenant_serves_tokens_and_keys_as_soon_as_it_is_made(demo):
     assert 401 == client.post("/oauth/token", form, robot).status
 
     program.ok("tenants", "disable", "acme", "--yes")
-    assert eventually(lambda: client.get(f"{path}/oidc/jwks").status == 404, SOON + SLACK)
+    assert eventually(
+        lambda: client.get(f"{path}/oidc/jwks").status == 404, SOON + SLACK
+    )
     assert 200 != client.post(f"{path}/oauth/token", form, robot).status
     program.ok("tenants", "enable", "acme")
-    assert eventually(lambda: client.get(f"{path}/oidc/jwks").status == 200, SOON + SLACK)
+    assert eventually(
+        lambda: client.get(f"{path}/oidc/jwks").status == 200, SOON + SLACK
+    )
     assert client.ok(form, robot, path)
 
     program.ok("tenants", "delete", "acme", "--yes", "--force")
-    assert eventually(lambda: client.get(f"{path}/oidc/jwks").status == 404, SOON + SLACK)
+    assert eventually(
+        lambda: client.get(f"{path}/oidc/jwks").status == 404, SOON + SLACK
+    )
     assert client.machine_token()
 
 
@@ -256,7 +265,9 @@ def _good(answer):
     return answer if answer.status == 200 else None
 
 
-def test_K13_a_gentle_rotation_publishes_before_it_signs_and_keeps_while_tokens_live(demo):
+def test_K13_a_gentle_rotation_publishes_before_it_signs_and_keeps_while_tokens_live(
+    demo,
+):
     """
     NEXT is in the JWKS a propagation before it signs; PREVIOUS leaves only after its last token.
     """
@@ -285,7 +296,7 @@ def test_K13_a_gentle_rotation_publishes_before_it_signs_and_keeps_while_tokens_
     assert activates - published >= longest
     # The last token of the old key verifies to its last second, with the JWKS of that moment.
     last = claims(old["access_token"])["exp"]
-    states = {key["kid"]: key for key in program.keys()}
+    states = {key["kid"]: key for key in program.listed()}
     expires = datetime.fromisoformat(states[old_kid]["expires"]).timestamp()
     assert "previous" == states[old_kid]["state"]
     assert last < expires
@@ -296,6 +307,6 @@ def test_K13_a_gentle_rotation_publishes_before_it_signs_and_keeps_while_tokens_
         assert old_kid in client.kids(), f"{expires - now} s too early"
         time.sleep(0.25)
     assert eventually(lambda: old_kid not in client.kids(), 3)
-    states = {key["kid"]: key["state"] for key in program.keys()}
+    states = {key["kid"]: key["state"] for key in program.listed()}
     assert "retired" == states[old_kid]
     assert next_["kid"] in client.kids()

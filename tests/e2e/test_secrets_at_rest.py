@@ -60,7 +60,7 @@ class Witness:
             # B3: version, family id, generation, then the secret, its tag and a checksum.
             self.secrets.add("inner secret of a refresh token", raw[-52:-20])
             self.secrets.add("tag of a refresh token", raw[-20:-4])
-        head, payload, signature = answer["access_token"].split(".")
+        _, payload, signature = answer["access_token"].split(".")
         # The head is public, and so is what it encodes.
         self.secrets.add("access token", f"{payload}.{signature}", signature)
         return answer
@@ -93,7 +93,9 @@ class Witness:
                 self.secrets.add("cookie key", secret)
                 continue
             members = json.loads(secret)
-            self.secrets.add("private key", *(members[n] for n in PRIVATE if n in members))
+            self.secrets.add(
+                "private key", *(members[n] for n in PRIVATE if n in members)
+            )
 
     async def _tag_keys(self, installation, tenant):
         for family in await FAMILIES.find(installation.store, tenant, limit=1000):
@@ -221,13 +223,23 @@ def test_K9_no_secret_of_a_long_scenario_is_found_anywhere(make_server, tmp_path
 
     users = {name: f"seven {secrets.token_hex(6)} herons" for name in ("mina", "otto")}
     for name, password in users.items():
-        program.ok("users", "create", name, "--password-stdin", input=password + "\n")
-    program.ok("apis", "create", "orders", "--identifier", "urn:orders", "--scope", "read")
+        program.ok("users", "create", name, "--password-stdin", typed=password + "\n")
+    program.ok(
+        "apis", "create", "orders", "--identifier", "urn:orders", "--scope", "read"
+    )
     chosen = secrets.token_urlsafe(30)
     made = program.ok(
-        *("clients", "create", "old", "--profile", "legacy-2015", "--grant", "password"),
+        *(
+            "clients",
+            "create",
+            "old",
+            "--profile",
+            "legacy-2015",
+            "--grant",
+            "password",
+        ),
         *("--grant", "refresh_token", "--api", "orders", "--secret-stdin", "--yes"),
-        input=chosen + "\n",
+        typed=chosen + "\n",
     )
     shop = program.json(
         *("clients", "create", "shop", "--grant", "refresh_token", "--api", "orders"),
@@ -273,7 +285,7 @@ def test_K9_no_secret_of_a_long_scenario_is_found_anywhere(make_server, tmp_path
         client.post("/oauth/introspect", {"token": kept}, as_shop)
         client.post("/oauth/introspect", {"token": machine["access_token"]}, as_shop)
         for text in (kept, machine["access_token"], "kgm_rt_" + "A" * 90):
-            program("tokens", "inspect", input=text + "\n")
+            program("tokens", "inspect", typed=text + "\n")
 
         # Reuse, revocations, and a protection ring that turns.
         client.try_refresh(issued["refresh_token"], as_shop)
@@ -282,7 +294,7 @@ def test_K9_no_secret_of_a_long_scenario_is_found_anywhere(make_server, tmp_path
         client.post("/oauth/revoke", revoke, basic("robot", robot["secret"]))
         users["mina"] = f"nine {secrets.token_hex(6)} otters"
         known.add("password", users["mina"])
-        program.ok("users", "password", "mina", "--password-stdin", input=users["mina"])
+        program.ok("users", "password", "mina", "--password-stdin", typed=users["mina"])
         program.ok("users", "disable", "otto", "--yes")
         secret_id = program.json("clients", "show", "shop")["secrets"][0]["id"]
         program.ok("clients", "withdraw-secret", "shop", secret_id, "--yes")
@@ -344,7 +356,9 @@ def _status(client, form, authorization):
 
 async def _turn_protection_ring(server):
     async with opened(read_settings(server.data, {})) as installation:
-        installation.ring.rotate(immediate=True, reason="to see what lies under it move")
+        installation.ring.rotate(
+            immediate=True, reason="to see what lies under it move"
+        )
 
 
 # --- the demo world ------------------------------------------------------------------------
@@ -374,7 +388,9 @@ def test_K10_of_the_demo_only_its_passphrase_file_and_published_words_are_found(
     found = witness.secrets.find(places(server))
 
     assert ["passphrase in passphrase"] == running == found
-    modes = {(server.data / name).stat().st_mode & 0o77 for name, _ in contents(server.data)}
+    modes = {
+        (server.data / name).stat().st_mode & 0o77 for name, _ in contents(server.data)
+    }
     assert {0} == modes
     # A copy without that file holds nothing that opens it.
     copy = shutil.copytree(server.data, tmp_path / "copy")

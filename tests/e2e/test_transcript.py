@@ -287,7 +287,9 @@ def test_ACC_2_ACC_4_the_default_profile_by_a_client(demo):
         assert "user" not in said
     # Another program verifies with the JWKS alone, across the rotation.
     verifier = verifier_of(demo, client.jwks())
-    subjects = {verifier.verify(a["access_token"]).claims["sub"] for a in (issued, again)}
+    subjects = {
+        verifier.verify(a["access_token"]).claims["sub"] for a in (issued, again)
+    }
     assert 1 == len(subjects)
     assert kid(renewed["access_token"]) != kid(again["access_token"])
 
@@ -329,7 +331,9 @@ def test_ACC_5_a_revoked_token_fails_at_once_and_a_foreign_client_gets_nothing(d
     kept = client.password_grant()
 
     def active(token):
-        return client.post("/oauth/introspect", {"token": token}, watch).json.get("active")
+        return client.post("/oauth/introspect", {"token": token}, watch).json.get(
+            "active"
+        )
 
     assert eventually(lambda: active(tokens["access_token"]), 2) is True
     foreign = client.try_refresh(tokens["refresh_token"], watch)
@@ -372,7 +376,11 @@ def test_ACC_3_only_the_token_endpoint_asks_the_store(tmp_path):
 
         async def rotate():
             await keys.rotate(
-                "default", KeyUse.SIGNING, now_flag=True, emergency=True, cause=Cause("t")
+                "default",
+                KeyUse.SIGNING,
+                now_flag=True,
+                emergency=True,
+                cause=Cause("t"),
             )
             await w.installation.poll()
 
@@ -424,7 +432,8 @@ def test_ACC_5_a_session_slides_while_it_is_used(tmp_path, pause):
 
 
 @pytest.mark.parametrize(
-    ("pause", "status"), [(timedelta(days=14, seconds=-1), 200), (timedelta(days=14), 400)]
+    ("pause", "status"),
+    [(timedelta(days=14, seconds=-1), 200), (timedelta(days=14), 400)],
 )
 def test_ACC_5_a_session_that_is_not_used_ends(tmp_path, pause, status):
     """

@@ -5,7 +5,6 @@ Logs: escaped, masked, and silent about secrets (attacks S4, K9; C3).
 from __future__ import annotations
 
 import asyncio
-import io
 import json
 import logging
 
@@ -15,19 +14,6 @@ from kagimori.events import Event, Severity
 from kagimori.http import logs
 from kagimori.settings import ServerSettings
 from tests.http.world import world
-
-
-@pytest.fixture
-def stream():
-    """
-    A log that writes into memory, put back afterwards.
-    """
-    root = logging.getLogger()
-    before = list(root.handlers), root.level
-    written = io.StringIO()
-    logs.configure("info", written)
-    yield written
-    root.handlers[:], root.level = before
 
 
 def lines(stream):

@@ -5,6 +5,7 @@ One server process: its start, its end, and what happens between (parts of attac
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import resource
 import shutil
@@ -16,6 +17,7 @@ import pytest
 from kagimori.compose import open_installation
 from kagimori.errors import ConfigError, RingMissingError, StoreError
 from kagimori.founding import open_demo
+from kagimori.http import background
 from kagimori.http import server as serving
 from kagimori.http.listeners import bind_admin, bind_public, close_all
 from kagimori.http.server import ServerProcess, bounded
@@ -292,7 +294,7 @@ def test_an_opening_that_makes_what_is_missing_serves_a_new_folder(tmp_path):
     assert (data / "kagimori.toml").exists()
 
 
-def test_serve_lets_go_of_a_port_when_the_other_cannot_be_had(tmp_path):
+def test_serve_lets_go_of_a_port_when_the_other_cannot_be_had(stream):
     """
     A named admin address that is taken ends the start; the public port is free again.
     """
@@ -330,17 +332,10 @@ def test_S1_connections_never_exceed_what_the_process_can_open(monkeypatch):
     assert 4096 == bounded(Limits(connections=4096)).connections
 
 
-def test_the_background_tells_a_failure_once_and_its_end(tmp_path, monkeypatch):
+def test_the_background_tells_a_failure_once_and_its_end(stream):
     """
     A database that vanishes under the server is logged once, and again when it is back.
     """
-    import io
-    import json
-
-    from kagimori.http import background, logs
-
-    stream = io.StringIO()
-    logs.configure("info", stream)
     calls = iter(
         [StoreError("gone"), StoreError("gone"), ValueError("secret"), None, None]
     )

@@ -391,14 +391,11 @@ def test_TOK_16_limits_count_by_the_address_behind_a_trusted_proxy(tmp_path):
 
 
 def test_S6_an_unforeseen_fault_is_a_500_that_says_nothing(
-    tmp_path, monkeypatch, capsys
+    tmp_path, monkeypatch, stream
 ):
     """
     The answer holds an id; the log has the place and the class, and neither holds the secret.
     """
-    from kagimori.http import logs
-
-    logs.configure()
 
     async def broken(w):
         async def fails(request):
@@ -407,18 +404,14 @@ def test_S6_an_unforeseen_fault_is_a_500_that_says_nothing(
         monkeypatch.setattr(w.installation.oauth.token, "token", fails)
         return await w.post("/oauth/token", PASSWORD, authorization=TESTCLIENT)
 
-    logs.configure(stream=(stream := __import__("io").StringIO()))
     answer = run(tmp_path, broken)
 
     assert 500 == answer.status
     assert "server_error" == answer.json["error"]
     assert answer.headers["x-request-id"] in answer.json["error_description"]
     assert "hunter2" not in answer.body.decode()
-    line = next(
-        json.loads(each)
-        for each in stream.getvalue().splitlines()
-        if "request.broken" in each
-    )
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    (line,) = [each for each in lines if each["event"] == "request.broken"]
     assert "ValueError" == line["exception"]
     assert answer.headers["x-request-id"] == line["request_id"]
     assert "hunter2" not in stream.getvalue()

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import click
@@ -62,13 +63,14 @@ def command(
         "KAGIMORI_TRUSTED_PROXIES": ",".join(proxies) or None,
         "KAGIMORI_ACCESS_LOG": "true" if access_log else None,
     }
-    os.environ.update({name: value for name, value in said.items() if value})
+    given = {name: value for name, value in said.items() if value}
     output = session(context).output
 
     def on_start(report: StartReport) -> None:
         show(output, report)
 
-    settings = _settings(session(context).data, demo=demo)
+    settings = _settings(session(context).data, {**os.environ, **given}, demo=demo)
+    os.environ.update(given)
     if demo:
         from kagimori.founding import open_demo
 
@@ -77,15 +79,15 @@ def command(
         serve(settings, on_start)
 
 
-def _settings(data: str | None, *, demo: bool) -> Settings:
+def _settings(data: str | None, environ: Mapping[str, str], *, demo: bool) -> Settings:
     from kagimori.settings import data_folder, read_settings
 
-    folder = data_folder(data)
+    folder = data_folder(data, environ)
     if demo:
         from kagimori.founding import demo_settings
 
-        return demo_settings(folder)
-    settings = read_settings(folder)
+        return demo_settings(folder, environ)
+    settings = read_settings(folder, environ)
     if settings.demo:
         raise RefusedError(
             f"{folder} is a demo world: its users and secrets are published.",

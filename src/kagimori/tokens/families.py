@@ -15,8 +15,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
 
-import msgspec
-
 from kagimori.crypto.digests import random_bytes, random_id
 from kagimori.errors import InvalidTokenError
 from kagimori.events import EventSink, NullSink
@@ -43,7 +41,7 @@ from kagimori.tokens.family import (
     choose_evicted,
     open_family,
 )
-from kagimori.tokens.policy import OnReuse, RefreshPolicy
+from kagimori.tokens.policy import RefreshPolicy
 from kagimori.tokens.records import (
     CLIENT_EPOCHS,
     FAMILIES,
@@ -59,10 +57,12 @@ from kagimori.tokens.records import (
 )
 from kagimori.tokens.redeem import redeem
 from kagimori.tokens.redemption import (
+    Inspection,
     Randomness,
     Redeemed,
     RedeemRequest,
     Redemption,
+    ends_user,
 )
 from kagimori.tokens.refresh_token import FAMILY_BYTES, SECRET_BYTES, RefreshToken
 from kagimori.tokens.replays import ReplayCounts
@@ -72,16 +72,6 @@ from kagimori.tokens.tag_keys import TagKeyring, TagKeyRoot
 
 _TIDIED = 25
 """Families that one sign-in puts away at most."""
-
-
-class Inspection(msgspec.Struct, frozen=True):
-    """
-    A refresh token of ours, and whether it would be honoured now.
-    """
-
-    family: RefreshTokenFamily
-    generation: int
-    is_active: bool
 
 
 class RefreshFamilies:
@@ -180,7 +170,7 @@ class RefreshFamilies:
             if verdict.family is None or not verdict.is_changed:
                 return Decision((verdict, None))
             changes = changes_to_write(found, verdict.family, loaded.now)
-            if _ends_user(verdict, policy) and loaded.documents[1] is not None:
+            if ends_user(verdict, policy) and loaded.documents[1] is not None:
                 put = self._raise_epoch(loaded.documents[1])
                 return Decision((verdict, raised_epoch(put)), (*changes, put))
             return Decision((verdict, None), changes)
@@ -192,7 +182,7 @@ class RefreshFamilies:
         if verdict.outcome is Redemption.REPLAYED:
             self._replays.add(token.family_id, token.generation)
         self._tell(tenant, client, token.generation, verdict)
-        if verdict.family is not None and _ends_user(verdict, policy):
+        if verdict.family is not None and ends_user(verdict, policy):
             await self.revocation.revoke_user(
                 tenant, verdict.family.user, EndReason.REUSE, epoch=epoch
             )
@@ -398,14 +388,6 @@ class RefreshFamilies:
             self._store, tenant, index, limit=limit, after=after
         )
         return tuple(each.value for each in found)
-
-
-def _ends_user(verdict: Redeemed, policy: RefreshPolicy) -> bool:
-    return (
-        verdict.outcome is Redemption.REUSE
-        and verdict.is_changed
-        and policy.on_reuse is OnReuse.REVOKE_USER
-    )
 
 
 def _sign_in_over(why: str) -> InvalidTokenError:

@@ -13,7 +13,7 @@ from datetime import timedelta
 import msgspec
 
 from kagimori.tokens.family import NOWHERE, RefreshTokenFamily, SealedTagKey, Seen
-from kagimori.tokens.policy import RefreshPolicy
+from kagimori.tokens.policy import OnReuse, RefreshPolicy
 from kagimori.tokens.refresh_token import RefreshToken, TagKey
 
 
@@ -159,3 +159,24 @@ class Redeemed(msgspec.Struct, frozen=True, kw_only=True):
     retry_after: int | None = None
     is_divergent: bool = False
     lost_tag_key: bool = False
+
+
+class Inspection(msgspec.Struct, frozen=True):
+    """
+    A refresh token of ours, and whether it would be honoured now.
+    """
+
+    family: RefreshTokenFamily
+    generation: int
+    is_active: bool
+
+
+def ends_user(verdict: Redeemed, policy: RefreshPolicy) -> bool:
+    """
+    Whether a verdict signs the whole user out (requirements B7, ``on_reuse``).
+    """
+    return (
+        verdict.outcome is Redemption.REUSE
+        and verdict.is_changed
+        and policy.on_reuse is OnReuse.REVOKE_USER
+    )

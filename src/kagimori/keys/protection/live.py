@@ -16,9 +16,8 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable
+from datetime import datetime, timedelta
 from typing import NoReturn
 
 from kagimori.clock import Clock
@@ -38,26 +37,11 @@ from kagimori.keys.protection.contents import (
 )
 from kagimori.keys.protection.key import ProtectionKey
 from kagimori.keys.protection.loader import Loaded, RingLoader, unreadable
+from kagimori.keys.protection.serving import NOTHING, Serving
 
 _BACK = timedelta(seconds=5)
 _BUSY = timedelta(seconds=1)
 _WAIT_FOR_FLIGHT = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class Serving:
-    """
-    What uses need, good from `begins` until `ends`.
-    """
-
-    begins: datetime
-    ends: datetime
-    current: ProtectionKey | None
-    by_id: Mapping[bytes, ProtectionKey] = field(repr=False)
-
-
-_NEVER = datetime.max.replace(tzinfo=UTC)
-_NOTHING = Serving(_NEVER, _NEVER, None, {})
 
 
 class LiveRing:
@@ -88,7 +72,7 @@ class LiveRing:
         self._worry: KagimoriError | None = None
         self._alarmed = ""
         self._is_closed = False
-        self._serving = _NOTHING
+        self._serving = NOTHING
         _rings.add(self)
 
     @property
@@ -133,7 +117,7 @@ class LiveRing:
         """
         self._is_closed = True
         self._manager.ring = None
-        self._serving = _NOTHING
+        self._serving = NOTHING
 
     # --- loading ---------------------------------------------------------------------------
 
