@@ -7,6 +7,8 @@ Rules of this module:
 2. A commit that conflicts fails alone; a fault of the database fails all that shared it.
 3. Nobody is told of a commit before the database is durable, and the file still in its place.
 4. Nobody is left waiting: every call that was taken is answered, whatever happens here.
+5. A loop hands over once per turn what its tasks asked for in it: a thread that is woken by the
+   first of many would share the interpreter with those that the others still have to run in.
 """
 
 from __future__ import annotations
@@ -70,7 +72,9 @@ class GroupCommitter:
         self._database = database
         self._clock = clock
         self._connection: sqlite3.Connection | None = database.writer()
-        self._queue: queue.SimpleQueue[_Call[Any] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[list[_Call[Any]] | None] = queue.SimpleQueue()
+        # Each list is touched in the thread of its own loop only.
+        self._asked: dict[asyncio.AbstractEventLoop, list[_Call[Any]]] = {}
         self._gate = threading.Lock()
         self._closed = False
         self._ended = False
@@ -91,19 +95,35 @@ class GroupCommitter:
         Raises:
             StoreError: the database failed or is closed.
         """
+        if self._closed:
+            raise sqlite_faults.closed(self._database.path)
         call = _Call(work, single=single)
+        asked = self._asked.get(call.loop)
+        if asked is None:
+            self._asked[call.loop] = [call]
+            call.loop.call_soon(self._hand_over, call.loop)
+        else:
+            asked.append(call)
+        return await call.future
+
+    def _hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
+        calls = self._asked.pop(loop, None)
+        if not calls:
+            return
         # Under the gate, so that nothing is put behind the end of the queue.
         with self._gate:
-            if self._closed:
-                raise sqlite_faults.closed(self._database.path)
-            self._queue.put(call)
-        return await call.future
+            if not self._closed:
+                self._queue.put(calls)
+                return
+        _fail(calls, sqlite_faults.closed(self._database.path))
+        _deliver(calls)
 
     async def close(self) -> None:
         """
         Finish what is queued, and let go of the database.
         """
         loop = asyncio.get_running_loop()
+        self._hand_over(loop)
         ended = loop.create_future()
         with self._gate:
             if self._ended:
@@ -121,13 +141,13 @@ class GroupCommitter:
         while True:
             try:
                 # A moment's rest is used for the log, if there is something in it.
-                call = self._queue.get(timeout=_IDLE if log.is_worth_it else None)
+                calls = self._queue.get(timeout=_IDLE if log.is_worth_it else None)
             except queue.Empty:
                 log.idle(self._connection)
                 continue
-            if call is None:
+            if calls is None:
                 break
-            pages = self._serve(call)
+            pages = self._serve(calls)
             if self._connection is not None:
                 log.written(self._connection, pages)
         log.close()
@@ -137,11 +157,10 @@ class GroupCommitter:
         for loop, ended in self._waiting_for_end:
             _tell(loop, _resolve, ended)
 
-    def _serve(self, first: _Call[Any]) -> int:
-        calls = [first]
+    def _serve(self, calls: list[_Call[Any]]) -> int:
         pages = 0
         try:
-            cursor = self._begin(first.asked + self._database.patience)
+            cursor = self._begin(calls[0].asked + self._database.patience)
             self._gather(calls)
             transaction = Transaction(cursor, micros(self._clock.now()))
             for call in calls:
@@ -182,14 +201,14 @@ class GroupCommitter:
     def _gather(self, calls: list[_Call[Any]]) -> None:
         while len(calls) < MOST_IN_ONE:
             try:
-                call = self._queue.get_nowait()
+                more = self._queue.get_nowait()
             except queue.Empty:
                 return
-            if call is None:
+            if more is None:
                 # The end of the queue: leave it there for the loop.
                 self._queue.put(None)
                 return
-            calls.append(call)
+            calls += more
 
     @staticmethod
     def _work(
