@@ -329,11 +329,18 @@ class Program:
         return found
 
 
-def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
+def environment(
+    more: Mapping[str, str] | None = None, *, measured: bool = False
+) -> dict[str, str]:
     """
     Return this process's environment without our own variables, and with others.
+
+    Args:
+        measured: whether coverage is measured in the process. It doubles the time of a start,
+            and what is killed leaves no figures.
     """
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("KAGIMORI_")}
+    hidden = ("KAGIMORI_",) if measured else ("KAGIMORI_", "COVERAGE_PROCESS_")
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(hidden)}
     return {**kept, "LANG": "C.UTF-8", "NO_COLOR": "1", **(more or {})}
 
 
@@ -351,6 +358,7 @@ class Server:
         workers: how many processes serve.
         environ: variables of the server's process.
         lead: a command that runs the program, such as one that sets limits.
+        measured: whether coverage is measured in its processes; they must end by themselves.
     """
 
     def __init__(
@@ -362,6 +370,7 @@ class Server:
         workers: int = 1,
         environ: Mapping[str, str] | None = None,
         lead: Sequence[str] = (),
+        measured: bool = False,
     ) -> None:
         self.data = data
         self.program = Program(data)
@@ -371,6 +380,7 @@ class Server:
         self.demo = demo
         self.workers = workers
         self._lead = tuple(lead)
+        self._measured = measured
         self._clients: list[Client] = []
         self._said = data.with_name(f"{data.name}-{self.port}.out")
         self._log = data.with_name(f"{data.name}-{self.port}.log")
@@ -422,7 +432,7 @@ class Server:
                 stdin=subprocess.DEVNULL,
                 stdout=said,
                 stderr=log,
-                env=environment(self.environ),
+                env=environment(self.environ, measured=self._measured),
             )
         return self.process
 

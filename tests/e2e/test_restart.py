@@ -205,7 +205,7 @@ def test_sigterm_drains_what_is_in_flight(make_server, workers):
     """
     No new connection, unready, the request in flight gets its answer, the ledger is written.
     """
-    server = make_server(environ=NO_THROTTLE, workers=workers).start()
+    server = make_server(environ=NO_THROTTLE, workers=workers, measured=True).start()
     client = server.client()
     kept = client.machine_token()
     with SlowPeer(server.port) as peer:
@@ -235,7 +235,7 @@ def test_a_drain_ends_although_a_request_does_not(make_server):
     At most `limits.drain_seconds`: a peer that sends nothing more keeps no server from ending.
     """
     environ = {**NO_THROTTLE, "KAGIMORI_LIMITS_DRAIN_SECONDS": "1"}
-    server = make_server(environ=environ).start()
+    server = make_server(environ=environ, measured=True).start()
     with SlowPeer(server.port) as peer:
         begun = time.monotonic()
         server.signal(signal.SIGTERM)
@@ -254,7 +254,7 @@ def test_ctrl_c_ends_at_once_and_writes_the_ledger(make_server, workers):
     """
     What is open is dropped; every token that left is counted all the same.
     """
-    server = make_server(environ=NO_THROTTLE, workers=workers).start()
+    server = make_server(environ=NO_THROTTLE, workers=workers, measured=True).start()
     client = server.client()
     tokens = [client.machine_token() for _ in range(7)]
     with SlowPeer(server.port) as peer:
@@ -342,7 +342,7 @@ def test_the_start_report_says_calmly_how_it_stands(make_server):
     """
     Where data lies, which keys are current and until when, what is unfit and what mends it.
     """
-    server = make_server().start(for_people=True)
+    server = make_server(measured=True).start(for_people=True)
     keys = [k for k in server.program.json("keys", "list") if k["state"] == "current"]
 
     said = server.said
@@ -355,3 +355,4 @@ def test_the_start_report_says_calmly_how_it_stands(make_server):
     assert "init --issuer URL --wrapper URL" in said
     assert f"localhost:{server.port}/oauth/token" in said
     assert len(said.splitlines()) < 40
+    assert 0 == server.stop()

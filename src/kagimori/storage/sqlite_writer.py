@@ -37,7 +37,10 @@ T = TypeVar("T")
 _Waiter = tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]
 
 MOST_IN_ONE = 256
-"""The most calls that share one commit, so that other processes get their turn."""
+"""
+About how many calls share one commit at most, so that other processes get their turn; the last
+hand-over that fits in part is taken whole.
+"""
 
 _IDLE = 0.05
 
@@ -113,7 +116,8 @@ class GroupCommitter:
         # Under the gate, so that nothing is put behind the end of the queue.
         with self._gate:
             if not self._closed:
-                self._queue.put(calls)
+                for start in range(0, len(calls), MOST_IN_ONE):
+                    self._queue.put(calls[start : start + MOST_IN_ONE])
                 return
         _fail(calls, sqlite_faults.closed(self._database.path))
         _deliver(calls)

@@ -186,4 +186,7 @@ def _take(acknowledged: dict[str, int], said: bytes) -> None:
     # The last line may have been cut short by the kill.
     for line in said[: said.rfind(b"\n") + 1].splitlines():
         pair, _, number_ = line.decode().partition(" ")
+        if not number_.isdecimal():
+            # Tasks of one worker write at once: a line that ran together acknowledges nothing.
+            continue
         acknowledged[pair] = max(acknowledged.get(pair, 0), int(number_))
