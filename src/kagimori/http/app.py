@@ -4,12 +4,10 @@ The two applications of a server: what the world reaches, and what operators rea
 
 from __future__ import annotations
 
-import msgspec
 from starlette.routing import Route, Router
 from starlette.types import Receive, Scope, Send
 
 from kagimori.clock import Clock
-from kagimori.compose import Services
 from kagimori.http.edge import Edge, not_found
 from kagimori.http.endpoint import FormEndpoint
 from kagimori.http.live import Live
@@ -24,13 +22,10 @@ from kagimori.oauth.endpoints import (
     REVOCATION_PATH,
     TOKEN_PATH,
 )
-from kagimori.oauth.requests import EndpointRequest
 from kagimori.settings import Settings
 
 OPENID_METADATA = "/.well-known/openid-configuration"
 SECRET = b"Secret area"
-
-_encode = msgspec.json.Encoder().encode
 
 
 def make_app(
@@ -42,11 +37,20 @@ def make_app(
     limits = settings.limits
     routes = [
         # In the order of how often they are asked for: the router tries one after the other.
-        Route(TOKEN_PATH, FormEndpoint("token", live, limits, _token)),
         Route(
-            INTROSPECTION_PATH, FormEndpoint("introspect", live, limits, _introspect)
+            TOKEN_PATH,
+            FormEndpoint("token", live, limits, lambda s: s.oauth.token.token),
         ),
-        Route(REVOCATION_PATH, FormEndpoint("revoke", live, limits, _revoke)),
+        Route(
+            INTROSPECTION_PATH,
+            FormEndpoint(
+                "introspect", live, limits, lambda s: s.oauth.introspection.introspect
+            ),
+        ),
+        Route(
+            REVOCATION_PATH,
+            FormEndpoint("revoke", live, limits, lambda s: s.oauth.revocation.revoke),
+        ),
         Route(JWKS_PATH, JwksEndpoint(live)),
         Route(OPENID_METADATA, metadata := MetadataEndpoint(live)),
         Route(OAUTH_METADATA, metadata),
@@ -91,16 +95,3 @@ def make_admin_app(live: Live, clock: Clock, metrics: Metrics) -> Edge:
 
 async def _nowhere(scope: Scope, receive: Receive, send: Send) -> None:
     raise not_found()
-
-
-async def _token(services: Services, request: EndpointRequest) -> bytes:
-    return _encode(await services.oauth.token.token(request))
-
-
-async def _introspect(services: Services, request: EndpointRequest) -> bytes:
-    return _encode(await services.oauth.introspection.introspect(request))
-
-
-async def _revoke(services: Services, request: EndpointRequest) -> bytes:
-    await services.oauth.revocation.revoke(request)
-    return b""

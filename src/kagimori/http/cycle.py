@@ -8,6 +8,8 @@ Rules of this module:
 2. A header value that holds a line end is a fault of ours and ends the connection, since it
    would let somebody write an answer of their own.
 3. Nothing that the peer does raises here: whoever hangs up gets silence.
+4. An application that knows a `Cycle` may take the body and give the answer without the messages
+   of ASGI. What it gets and what the peer sees are the same.
 """
 
 from __future__ import annotations
@@ -20,6 +22,11 @@ Headers = list[tuple[bytes, bytes]]
 Message = dict[str, Any]
 
 DISCONNECT: Message = {"type": "http.disconnect"}
+
+CYCLE = "kagimori.cycle"
+"""The extension by which an application finds the `Cycle` of a request, where there is one."""
+
+_BODILESS = frozenset({204, 304})
 
 STATUS_LINES = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode("ascii")
@@ -134,7 +141,46 @@ class Cycle:
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
 
-    # --- towards the application
+    # --- towards an application that knows it
+
+    def take(self) -> bytes | None:
+        """
+        Return the body if it is whole and untouched; ``None``: it is to be received.
+        """
+        if self.more_body or self._ended or self.disconnected:
+            return None
+        self._ended = True
+        chunks = self._chunks
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def answer(self, status: int, block: bytes, body: bytes) -> bool:
+        """
+        Send a whole answer at once; say whether that could be done.
+
+        Args:
+            block: encoded header lines, without the length; whoever made them has seen to it
+                that no value holds a line end.
+        """
+        peer = self._peer
+        if self.disconnected:
+            return True
+        if self.started or peer.write_paused:
+            return False
+        parts = [STATUS_LINES[status], peer.default_headers(), block]
+        if status not in _BODILESS:
+            parts.append(b"content-length: %d\r\n" % len(body))
+        if self.more_body:
+            # An answer that does not wait for the body ends the connection.
+            self.keep_alive = False
+        parts.append(b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n")
+        if self.scope["method"] != "HEAD":
+            parts.append(body)
+        peer.write(b"".join(parts))
+        self.started = self.complete = True
+        peer.answered()
+        return True
+
+    # --- towards any application (ASGI)
 
     async def receive(self) -> Message:
         """
@@ -204,7 +250,7 @@ class Cycle:
         status: int = head["status"]
         lines: list[bytes] = []
         count = 0
-        sized = status in (204, 304)
+        sized = status in _BODILESS
         for name, value in head.get("headers") or ():
             if name == b"connection":
                 self.keep_alive = False

@@ -19,7 +19,7 @@ from time import perf_counter
 from urllib.parse import parse_qsl, quote
 
 from starlette.routing import Route, Router
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from kagimori.clock import Clock
 from kagimori.errors import KagimoriError, NotFoundError, OAuthError
@@ -101,7 +101,7 @@ class Edge:
         scope[EXCHANGE] = exchange
         try:
             self._read_headers(exchange)
-            await self._dispatch(exchange, scope, receive, send)
+            await self._endpoint(exchange, scope)(scope, receive, send)
         except KagimoriError as error:
             await self._refuse(exchange, error)
         except Disconnected:
@@ -114,9 +114,7 @@ class Edge:
         if self._access_log:
             self._log(exchange, perf_counter() - started)
 
-    async def _dispatch(
-        self, exchange: Exchange, scope: Scope, receive: Receive, send: Send
-    ) -> None:
+    def _endpoint(self, exchange: Exchange, scope: Scope) -> ASGIApp:
         path: str = scope["path"]
         if self._places is not None and path not in PROBES:
             if b"%" in scope.get("raw_path", b""):
@@ -128,7 +126,7 @@ class Edge:
                 scope["path"], scope["root_path"] = path, root_path
                 path = path[len(root_path) :]
         # What the router would find by trying one route after the other.
-        await self._exact.get(path, self._app)(scope, receive, send)
+        return self._exact.get(path, self._app)
 
     def _read_headers(self, exchange: Exchange) -> None:
         raw = exchange.scope["headers"]

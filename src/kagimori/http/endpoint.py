@@ -18,6 +18,7 @@ import binascii
 from collections.abc import Awaitable, Callable
 from urllib.parse import unquote_plus
 
+import msgspec
 from starlette.types import Receive, Scope, Send
 
 from kagimori.compose import Services
@@ -28,16 +29,19 @@ from kagimori.http.exchange import (
     NO_STORE,
     Exchange,
     Header,
+    HeaderSet,
 )
 from kagimori.http.forms import check_query, is_form, parse_form
 from kagimori.http.live import Live
 from kagimori.oauth.requests import EndpointRequest, TenantContext
 from kagimori.settings import Limits
 
-Act = Callable[[Services, EndpointRequest], Awaitable[bytes]]
+Act = Callable[[Services], Callable[[EndpointRequest], Awaitable[object]]]
+
+_encode = msgspec.json.Encoder().encode
 
 _ALLOW: Header = (b"allow", b"POST, OPTIONS")
-_PREFLIGHT: tuple[Header, ...] = (
+_PREFLIGHT = HeaderSet(
     *NO_STORE,
     _ALLOW,
     (b"access-control-allow-methods", b"POST"),
@@ -54,7 +58,7 @@ class FormEndpoint:
         route: its name, for metrics.
         live: what serves at the moment.
         limits: sizes of body and form.
-        act: does the work and returns the body of a 200 answer.
+        act: gives what does the work; its answer is sent as JSON, ``None`` as an empty body.
     """
 
     def __init__(self, route: str, live: Live, limits: Limits, act: Act) -> None:
@@ -96,8 +100,11 @@ class FormEndpoint:
         )
         if b"origin" in headers:
             await self._open_to_origin(exchange, services, tenant, request)
-        payload = await self._act(services, request)
-        await exchange.answer(200, JSON_NO_STORE if payload else NO_STORE, payload)
+        answer = await self._act(services)(request)
+        if answer is None:
+            await exchange.answer(200, NO_STORE)
+        else:
+            await exchange.answer(200, JSON_NO_STORE, _encode(answer))
 
     async def _other_method(self, exchange: Exchange) -> None:
         if exchange.scope["method"] == "OPTIONS":

@@ -4,7 +4,7 @@ One request on its way through the application, and the one place where answers 
 Rules of this module:
 
 1. Every answer names its request (``X-Request-Id``, ours; an incoming one is never believed) and
-   says how it may be cached (attack S3). Headers are tuples encoded once.
+   says how it may be cached (attack S3). Header fields that many share are encoded once.
 2. An error answer is JSON with ``error`` and ``error_description`` (RFC 6749 section 5.2), also
    where no OAuth endpoint made it.
 """
@@ -13,17 +13,54 @@ from __future__ import annotations
 
 import itertools
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 
 import msgspec
 from starlette.types import Receive, Scope, Send
 
 from kagimori.errors import KagimoriError, OAuthError
+from kagimori.http.cycle import CYCLE, Cycle
 from kagimori.oauth.faults import translate
 from kagimori.oauth.requests import TenantContext
 
 Header = tuple[bytes, bytes]
+
+
+class HeaderSet:
+    """
+    Header fields that many answers share, encoded once.
+
+    Attributes:
+        block: the fields as they stand on the wire.
+
+    Raises:
+        ValueError: a field holds a line end.
+    """
+
+    __slots__ = ("_fields", "block")
+
+    def __init__(self, *fields: Header) -> None:
+        self._fields = fields
+        self.block = encode_fields(fields)
+
+    def __iter__(self) -> Iterator[Header]:
+        return iter(self._fields)
+
+
+def encode_fields(fields: Iterable[Header]) -> bytes:
+    """
+    Return header fields as they stand on the wire.
+
+    Raises:
+        ValueError: a field holds a line end, by which somebody would write answers of their own.
+    """
+    lines = [b"%b: %b\r\n" % field for field in fields]
+    block = b"".join(lines)
+    if not len(lines) == block.count(b"\n") == block.count(b"\r"):
+        raise ValueError("a header field holds a line end")
+    return block
+
 
 _COMMON: tuple[Header, ...] = (
     (b"x-content-type-options", b"nosniff"),
@@ -32,17 +69,17 @@ _COMMON: tuple[Header, ...] = (
 )
 _JSON: Header = (b"content-type", b"application/json")
 
-NO_STORE: tuple[Header, ...] = (
+NO_STORE = HeaderSet(
     (b"cache-control", b"no-store"),
     (b"pragma", b"no-cache"),
     *_COMMON,
 )
 """Headers of every answer that holds something secret, or an error."""
 
-JSON_NO_STORE: tuple[Header, ...] = (_JSON, *NO_STORE)
+JSON_NO_STORE = HeaderSet(_JSON, *NO_STORE)
 """The same for JSON."""
 
-TEXT_NO_STORE: tuple[Header, ...] = (
+TEXT_NO_STORE = HeaderSet(
     (b"content-type", b"text/plain; charset=utf-8"),
     *NO_STORE,
 )
@@ -53,11 +90,11 @@ ANY_ORIGIN: Header = (b"access-control-allow-origin", b"*")
 _encode = msgspec.json.Encoder().encode
 
 
-def public(max_age: int, etag: bytes, content_type: bytes) -> tuple[Header, ...]:
+def public(max_age: int, etag: bytes, content_type: bytes) -> HeaderSet:
     """
     Return the headers of a document that anyone may keep for `max_age` seconds.
     """
-    return (
+    return HeaderSet(
         (b"content-type", content_type),
         (b"cache-control", b"public, max-age=%d" % max_age),
         (b"etag", etag),
@@ -89,6 +126,7 @@ class Exchange:
     """
 
     __slots__ = (
+        "_cycle",
         "_receive",
         "_send",
         "address",
@@ -108,6 +146,8 @@ class Exchange:
         self.scope = scope
         self._receive = receive
         self._send = send
+        extensions = scope.get("extensions")
+        self._cycle: Cycle | None = extensions.get(CYCLE) if extensions else None
         self.request_id = request_id
         self.now = now
         self.headers: dict[bytes, bytes] = {}
@@ -125,6 +165,11 @@ class Exchange:
             OAuthError: 413 ``invalid_request``: it is larger than `limit` bytes.
             Disconnected: the peer left before it was whole.
         """
+        whole = None if self._cycle is None else self._cycle.take()
+        if whole is not None:
+            if len(whole) > limit:
+                raise _too_large()
+            return whole
         length = self.headers.get(b"content-length")
         # A number of thousands of digits is not worth converting.
         if length and length.isdigit() and (len(length) > 12 or int(length) > limit):
@@ -154,7 +199,7 @@ class Exchange:
     async def answer(
         self,
         status: int,
-        headers: tuple[Header, ...],
+        headers: HeaderSet,
         body: bytes = b"",
         extra: tuple[Header, ...] = (),
     ) -> None:
@@ -162,18 +207,22 @@ class Exchange:
         Send the answer.
         """
         self.status = status
-        fields = [
-            *headers,
-            (b"x-request-id", self.request_id.encode("ascii")),
-            *extra,
-        ]
-        if status != 304:
-            fields.append((b"content-length", b"%d" % len(body)))
         if self.origin is not None:
-            fields += (
+            extra = (
+                *extra,
                 (b"access-control-allow-origin", self.origin),
                 (b"vary", b"Origin"),
             )
+        request_id = self.request_id.encode("ascii")
+        if self._cycle is not None:
+            block = b"%bx-request-id: %b\r\n" % (headers.block, request_id)
+            if extra:
+                block += encode_fields(extra)
+            if self._cycle.answer(status, block, body):
+                return
+        fields = [*headers, (b"x-request-id", request_id), *extra]
+        if status not in (204, 304):
+            fields.append((b"content-length", b"%d" % len(body)))
         send = self._send
         await send({"type": "http.response.start", "status": status, "headers": fields})
         await send({"type": "http.response.body", "body": body})

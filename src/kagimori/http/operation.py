@@ -19,6 +19,7 @@ from kagimori.http.exchange import (
     NO_STORE,
     Exchange,
     Header,
+    HeaderSet,
 )
 from kagimori.http.live import Live
 from kagimori.http.metrics import CONTENT_TYPE, Metrics
@@ -93,7 +94,9 @@ class MetricsEndpoint:
             return
         self._metrics.ready = not self._live.problems(exchange.now)
         await exchange.answer(
-            200, ((b"content-type", CONTENT_TYPE), *NO_STORE), self._metrics.text()
+            200,
+            HeaderSet((b"content-type", CONTENT_TYPE), *NO_STORE),
+            self._metrics.text(),
         )
 
 

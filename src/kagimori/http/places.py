@@ -67,7 +67,7 @@ class Places:
             names |= LOOPBACK_NAMES
         self._shared = frozenset(names)
         self._by_host: Mapping[str, str] = {}
-        self._known: dict[bytes, str | None] = {}
+        self._known: dict[tuple[bytes | None, str], Place] = {}
         self.set_hosts({})
 
     def set_hosts(self, hosts: Mapping[str, str]) -> None:
@@ -87,6 +87,15 @@ class Places:
         Raises:
             OAuthError: 400, the host is none of ours; 404, the path is none of ours.
         """
+        known = self._known.get((host, path))
+        if known is None:
+            known = self._locate(host, path)
+            if len(self._known) < _KNOWN:
+                # Ports and paths are free to choose, so what is remembered is bounded.
+                self._known[host, path] = known
+        return known
+
+    def _locate(self, host: bytes | None, path: str) -> Place:
         own = self._tenant_of(host)
         if own is not None:
             return Place(self._issuers.context(own), path, "")
@@ -118,10 +127,6 @@ class Places:
         """
         if host is None:
             raise _no_host()
-        try:
-            return self._known[host]
-        except KeyError:
-            pass
         match = _HOST.fullmatch(host)
         if match is None:
             raise _no_host()
@@ -129,9 +134,6 @@ class Places:
         tenant = self._by_host.get(name)
         if tenant is None and name not in self._shared:
             raise _no_host()
-        if len(self._known) < _KNOWN:
-            # Ports are free to choose, so what is remembered is bounded.
-            self._known[host] = tenant
         return tenant
 
 

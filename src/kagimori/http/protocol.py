@@ -24,7 +24,7 @@ from typing import Any, cast
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from kagimori.http.cycle import Cycle, Message
+from kagimori.http.cycle import CYCLE, Cycle, Message
 from kagimori.http.framing import refusal
 from kagimori.http.reader import Phase, RequestReader
 from kagimori.settings import Limits
@@ -214,6 +214,7 @@ class Connection(RequestReader, asyncio.Protocol):
         cycle = Cycle(
             self, scope, keep_alive=keep_alive, expects_continue=self.expects_continue
         )
+        scope["extensions"] = {CYCLE: cycle}
         self._parsed = cycle
         self.deadline = self._loop.time() + self._limits.body_seconds
         if self.cycle is None:

@@ -28,6 +28,7 @@ from kagimori.http.exchange import (
     TEXT_NO_STORE,
     Exchange,
     Header,
+    HeaderSet,
 )
 from kagimori.http.live import Live
 from kagimori.http.metrics import Metrics
@@ -243,8 +244,8 @@ def _may_travel_in_query(token: VerifiedToken) -> bool:
     return life <= LONGEST_IN_QUERY and "cnf" not in token.claims
 
 
-def _private(headers: tuple[Header, ...], *, in_query: bool) -> tuple[Header, ...]:
+def _private(headers: HeaderSet, *, in_query: bool) -> HeaderSet:
     if not in_query:
         return headers
-    kept = tuple(pair for pair in headers if pair[0] != b"cache-control")
-    return ((b"cache-control", b"private, no-store"), *kept, *_DEPRECATED)
+    kept = (pair for pair in headers if pair[0] != b"cache-control")
+    return HeaderSet((b"cache-control", b"private, no-store"), *kept, *_DEPRECATED)

@@ -21,6 +21,7 @@ from kagimori.http.exchange import (
     NO_STORE,
     Exchange,
     Header,
+    HeaderSet,
     public,
 )
 from kagimori.http.live import Live
@@ -28,7 +29,7 @@ from kagimori.keys.live import JwksDocument
 from kagimori.oauth.requests import TenantContext
 
 _ALLOW: Header = (b"allow", b"GET, HEAD, OPTIONS")
-_PREFLIGHT: tuple[Header, ...] = (
+_PREFLIGHT = HeaderSet(
     *NO_STORE,
     _ALLOW,
     ANY_ORIGIN,
