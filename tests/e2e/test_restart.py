@@ -44,11 +44,15 @@ class SlowPeer:
         head = (
             f"POST /oauth/token HTTP/1.1\r\nHost: localhost:{port}\r\n"
             f"Authorization: {TESTCLIENT}\r\nContent-Type: {FORM}\r\n"
-            f"Content-Length: {len(self._body)}\r\n\r\n"
+            f"Content-Length: {len(self._body)}\r\nExpect: 100-continue\r\n\r\n"
         )
-        self._socket.sendall(head.encode() + self._body[:10])
-        # The server has begun with it once the other half of a pair has been answered.
-        time.sleep(0.1)
+        self._socket.sendall(head.encode())
+        # It asks for the body once it has begun with the request.
+        asked = b""
+        while not asked.endswith(b"\r\n\r\n"):
+            asked += self._socket.recv(100)
+        assert asked.startswith(b"HTTP/1.1 100 ")
+        self._socket.sendall(self._body[:10])
 
     def __enter__(self):
         return self
