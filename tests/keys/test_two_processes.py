@@ -190,13 +190,19 @@ def test_K8_killed_in_the_middle_of_rotations_the_ring_is_whole(tmp_path, kills)
     _, store, rings, _ = started(tmp_path)
     asyncio.run(rings.start([TENANT]))
     for number in range(kills):
+        before = asyncio.run(generation(tmp_path))
         workers = [
             PROCESSES.Process(target=turn_for_ever, args=(tmp_path, number + n))
             for n in range(2)
         ]
         for worker in workers:
             worker.start()
-        time.sleep(0.6 + 0.037 * number)
+        # Killed at one more moment each time, once they are in the middle of it.
+        give_up = time.monotonic() + 60
+        while asyncio.run(generation(tmp_path)) == before:
+            assert time.monotonic() < give_up
+            time.sleep(0.02)
+        time.sleep(0.037 * (number % 20))
         for worker in workers:
             os.kill(worker.pid, signal.SIGKILL)
             worker.join(60)
