@@ -100,7 +100,8 @@ def address(folder: Path, environment: dict[str, str]) -> Iterator[str]:
             try:
                 urllib.request.urlopen(f"http://{chosen}/healthz", timeout=5).close()
                 break
-            except (urllib.error.URLError, ConnectionError):
+            except OSError:
+                # Not there yet, or slow to answer: URLError and TimeoutError alike.
                 assert server.poll() is None, log.read_text("utf-8")
                 assert time.monotonic() < deadline, log.read_text("utf-8")
                 time.sleep(0.05)
