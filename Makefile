@@ -15,6 +15,10 @@ ARGS ?=
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock'
 
+# Every extra of pyproject.toml that a test runs against.
+ADAPTERS := --extra postgres --extra mysql --extra redis --extra azure --extra aws --extra gcp \
+	--extra vault --extra pkcs11
+
 .PHONY: help setup serve test soak lint types layers coverage format bench lock wheel clean
 
 help: ## list these tasks
@@ -68,7 +72,7 @@ bench: $(STAMP) ## measure the figures of docs/performance.md (ARGS='jws refresh
 	$(BIN)/python -m bench $(ARGS)
 
 lock: $(STAMP) ## pin the newest versions that pyproject.toml and dev.in allow
-	$(LOCK) pyproject.toml --output-file requirements/dev.txt --extra server requirements/dev.in --upgrade
+	$(LOCK) pyproject.toml --output-file requirements/dev.txt $(ADAPTERS) --extra server requirements/dev.in --upgrade
 	$(LOCK) pyproject.toml --output-file requirements/server.txt --extra server --constraint requirements/dev.txt
 	$(LOCK) pyproject.toml --output-file requirements/runtime.txt --constraint requirements/dev.txt
 
