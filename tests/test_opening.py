@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import kagimori
-from kagimori import open_ring, opening
+from kagimori import open_ring, opening, secret_sources
 from kagimori.errors import (
     ConfigError,
     InsecureConfigError,
@@ -36,7 +36,7 @@ ENCODED = "p%26ss%20w+rd"
 def _clean(monkeypatch):
     for name in (opening.LOCATION, opening.APPLICATION, opening.WRAPPER):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(opening, "_warned", set())
+    monkeypatch.setattr(secret_sources, "_warned", set())
 
 
 def secret(path: Path, data: bytes, mode: int = 0o600) -> Path:
@@ -179,8 +179,8 @@ def test_both_layouts_are_made_when_missing(tmp_path):
         "file:///ring?layout=tree",
         "file:///ring?colour=red",
         "file:///ring%00",
-        "https://host/ring",
-        "redis://host",
+        "ftp://host/ring",
+        "gopher://host",
     ],
 )
 def test_a_malformed_location_is_explained(location):

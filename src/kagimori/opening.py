@@ -28,22 +28,18 @@ import enum
 import logging
 import os
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Final, Literal
-from urllib.parse import unquote, urlsplit
 
+from kagimori.addresses import Address, absolute_path
 from kagimori.clock import Clock
 from kagimori.errors import ConfigError, InsecureConfigError
 from kagimori.events import Event, EventSink, Severity
 from kagimori.keys.protection.ring import ProtectionRing
 from kagimori.keys.store import KeyStore
 from kagimori.keys.wrapping import KeyWrapper
-from kagimori.wrappers.secret_sources import (
-    from_environment,
-    from_file,
-    loose_secret_mode,
-    read_file,
-)
+from kagimori.secret_sources import loose_secret_mode, warn_once
 
 __all__ = [
     "has_literal_secret",
@@ -58,7 +54,30 @@ LOCATION = "KAGIMORI_RING"
 APPLICATION = "KAGIMORI_RING_APPLICATION"
 WRAPPER = "KAGIMORI_RING_WRAPPER"
 
-_MOST_CERTIFICATE = 1024 * 1024
+# Imported when named, and no other: a cloud's client takes up to a second to import.
+_STORES: Mapping[str, str] = {
+    "file": "kagimori.ring_stores.files",
+    "azblob": "kagimori.ring_stores.azure_blob",
+    "https": "kagimori.ring_stores.azure_blob",
+    "s3": "kagimori.ring_stores.s3",
+    "sqlite": "kagimori.ring_stores.sql",
+    "postgresql": "kagimori.ring_stores.sql",
+    "mysql": "kagimori.ring_stores.sql",
+    "mariadb": "kagimori.ring_stores.sql",
+    "redis": "kagimori.ring_stores.redis",
+    "rediss": "kagimori.ring_stores.redis",
+}
+_WRAPPERS: Mapping[str, str] = {
+    "passphrase": "kagimori.wrappers.passphrase",
+    "certificate": "kagimori.wrappers.certificate_files",
+    "azurekeyvault": "kagimori.wrappers.azure_key_vault",
+    "awskms": "kagimori.wrappers.aws_kms",
+    "gcpkms": "kagimori.wrappers.gcp_kms",
+    "vault": "kagimori.wrappers.vault_transit",
+    "pkcs11": "kagimori.wrappers.pkcs11",
+    "plaintext": "kagimori.wrappers.plaintext",
+}
+_SECRET_OPTIONS = frozenset({"password", "token", "pin", "sig"})
 
 
 class _LeftOut(enum.Enum):
@@ -168,29 +187,20 @@ def open_store(location: str, *, read_only: bool = False) -> KeyStore:
     Raises:
         ConfigError: the address is malformed or of no kind that is known.
     """
-    parts = urlsplit(location)
-    if parts.scheme != "file":
+    if ":" not in location:
         raise ConfigError(
-            f"A ring's location begins with file:, not with {parts.scheme or 'a path'}.",
+            "A ring's location begins with its kind and a colon, not with a path.",
             hint="Write file:///folder, or file:///ring.xml?layout=document.",
         )
-    if parts.netloc not in {"", "localhost"} or parts.fragment:
+    address = Address.parse(location)
+    module = _STORES.get(address.scheme)
+    if module is None:
         raise ConfigError(
-            "A file: location has three slashes and an absolute path.",
-            hint="Write file:///folder.",
+            f"No store of rings is called {address.scheme!r}.",
+            hint=f"There are {', '.join(f'{scheme}:' for scheme in _STORES)}.",
         )
-    path = _path(parts.path, "A ring's location")
-    options = _options(parts.query, {"layout"}, "a file: location")
-    layout = options.get("layout", ["folder"])[-1]
-    if layout == "folder":
-        from kagimori.ring_stores.file import FolderStore
-
-        return FolderStore(path, read_only=read_only)
-    if layout == "document":
-        from kagimori.ring_stores.document import DocumentStore
-
-        return DocumentStore(path, read_only=read_only)
-    raise ConfigError("The layout of a file: location is folder or document.")
+    opened: KeyStore = import_module(module).open_store(address, read_only=read_only)
+    return opened
 
 
 def open_wrapper(address: str, events: EventSink | None = None) -> KeyWrapper:
@@ -199,55 +209,49 @@ def open_wrapper(address: str, events: EventSink | None = None) -> KeyWrapper:
 
     Raises:
         ConfigError: the address is malformed, or what it names is missing.
-        KeyWrapError: the certificate cannot be read.
+        KeyWrapError: the wrapping key cannot be read.
     """
+    named = Address.parse(address)
+    module = _WRAPPERS.get(named.scheme)
+    if module is None:
+        raise ConfigError(
+            f"No wrapper is called {named.scheme!r}.",
+            hint=f"There are {', '.join(f'{scheme}:' for scheme in _WRAPPERS)}.",
+        )
     sink = events or LoggedEvents()
-    kind, _, rest = address.partition(":")
-    if address == "plaintext:":
-        from kagimori.wrappers.plaintext import PlaintextWrapper
-
-        return PlaintextWrapper()
-    if kind == "passphrase":
-        from kagimori.wrappers.passphrase import PassphraseWrapper
-
-        return PassphraseWrapper(_passphrase(rest, sink), source=rest)
-    if kind == "certificate":
-        return _certificate(rest, sink)
-    raise ConfigError(
-        f"No wrapper is called {kind!r}." if kind != address else "This is no wrapper.",
-        hint="There are passphrase:env:NAME, passphrase:file:/path, certificate:/path and "
-        "plaintext:.",
-    )
+    opened: KeyWrapper = import_module(module).open_wrapper(named, sink)
+    return opened
 
 
 def has_literal_secret(address: str) -> bool:
     """
-    Whether a wrapper's address holds a password itself; servers refuse such ones (K10).
+    Whether an address holds a secret itself; servers refuse such ones (K10).
     """
-    kind, _, rest = address.partition(":")
-    names = {pair.partition("=")[0] for pair in rest.partition("?")[2].split("&")}
-    return kind == "certificate" and "password" in names
+    named = Address.parse(address)
+    return named.password is not None or bool(_SECRET_OPTIONS & set(named.options))
 
 
 def secret_files(address: str) -> tuple[Path, ...]:
     """
-    Return the files with secrets that a wrapper's address names, to have their modes checked.
+    Return the files with secrets that an address names, to have their modes checked.
 
     Raises:
         ConfigError: the address is malformed.
     """
-    kind, _, rest = address.partition(":")
-    if kind == "passphrase" and rest.startswith("file:"):
-        return (_path(rest[5:], "A passphrase's file"),)
-    if kind != "certificate":
-        return ()
-    path, options = _certificate_parts(rest)
-    named = [
-        value
-        for name in ("key", "also", "password-file")
-        for value in options.get(name, ())
-    ]
-    return (path, *(_path(value, "A certificate's file") for value in named))
+    named = Address.parse(address)
+    if named.scheme == "certificate":
+        from kagimori.wrappers.certificate_files import named_files
+
+        return named_files(named)
+    kind, _, path = named.path.partition(":")
+    if named.scheme == "passphrase" and kind == "file":
+        return (absolute_path(path, "A passphrase's file"),)
+    return tuple(
+        absolute_path(value, "A secret's file")
+        for name in named.options
+        if name.endswith("-file")
+        for value in named.options[name]
+    )
 
 
 def _store(location: str | KeyStore | None, *, read_only: bool) -> KeyStore:
@@ -285,106 +289,13 @@ def _application(
     return application
 
 
-def _passphrase(rest: str, sink: EventSink) -> bytes:
-    kind, _, named = rest.partition(":")
-    if kind == "env" and named:
-        return from_environment(named)
-    if kind == "file" and named:
-        return _secret_file(_path(named, "A passphrase's file"), sink)
-    raise ConfigError(
-        "A passphrase is named by passphrase:env:NAME or passphrase:file:/path."
-    )
-
-
-def _certificate_parts(rest: str) -> tuple[Path, dict[str, list[str]]]:
-    path, _, query = rest.partition("?")
-    names = {"password", "password-env", "password-file", "key", "also"}
-    options = _options(query, names, "a certificate: address")
-    return _path(path, "A certificate's file"), options
-
-
-def _certificate(rest: str, sink: EventSink) -> KeyWrapper:
-    from kagimori.crypto.pkcs12 import load_identity
-    from kagimori.wrappers.certificate import CertificateWrapper
-
-    path, options = _certificate_parts(rest)
-    ways = [name for name in options if name.startswith("password")]
-    if len(ways) > 1 or any(len(options[way]) > 1 for way in ways):
-        raise ConfigError("A certificate's password is named in one way only.")
-    password = None
-    if "password" in options:
-        password = options["password"][0].encode()
-    elif "password-env" in options:
-        password = from_environment(options["password-env"][0])
-    elif "password-file" in options:
-        named = _path(options["password-file"][0], "A password's file")
-        password = _secret_file(named, sink)
-    data = read_file(path, _MOST_CERTIFICATE)
-    _warn_of_mode(path, sink)
-    for other in options.get("key", ()):
-        key_path = _path(other, "A private key's file")
-        data = data + b"\n" + read_file(key_path, _MOST_CERTIFICATE)
-        _warn_of_mode(key_path, sink)
-    also = [
-        load_identity(
-            read_file(_path(name, "A certificate's file"), _MOST_CERTIFICATE), password
-        )
-        for name in options.get("also", ())
-    ]
-    return CertificateWrapper(load_identity(data, password), also)
-
-
-def _options(query: str, known: set[str], where: str) -> dict[str, list[str]]:
-    options: dict[str, list[str]] = {}
-    for pair in query.split("&") if query else ():
-        name, _, value = pair.partition("=")
-        if name not in known:
-            raise ConfigError(
-                f"An option of {where} is not known.",
-                hint=f"There are: {', '.join(sorted(known))}.",
-            )
-        options.setdefault(name, []).append(unquote(value))
-    return options
-
-
-def _path(text: str, what: str) -> Path:
-    path = Path(unquote(text))
-    if not path.is_absolute() or "\x00" in str(path):
-        raise ConfigError(f"{what} has to be an absolute path.")
-    return path
-
-
-def _secret_file(path: Path, sink: EventSink) -> bytes:
-    secret = from_file(path)
-    _warn_of_mode(path, sink)
-    return secret
-
-
-# --- warnings ------------------------------------------------------------------------------
-
-_warned: set[str] = set()
-
-
-def _warn_of_mode(path: Path, sink: EventSink) -> None:
-    loose = loose_secret_mode(path)
-    if loose is not None:
-        _warn(sink, f"{loose}. Take that right away (chmod 600).")
-
-
 def _warn_of_place(ring: ProtectionRing, store: KeyStore, sink: EventSink) -> None:
     if not ring.is_clear:
         return
-    _warn(
+    warn_once(
         sink,
         f"The ring at {store.name} holds keys in the clear: whoever reads it can forge and "
         "read whatever they protect. Wrap them.",
     )
     for loose in getattr(store, "loose_modes", tuple)():
-        _warn(sink, f"{loose}, and the ring there holds keys in the clear.")
-
-
-def _warn(sink: EventSink, text: str) -> None:
-    # Once for each process and thing: an application may open its ring in many places.
-    if text not in _warned:
-        _warned.add(text)
-        sink.emit(Event("ring.warning", {"text": text}, Severity.WARNING))
+        warn_once(sink, f"{loose}, and the ring there holds keys in the clear.")

@@ -31,6 +31,7 @@ from base64 import b64encode
 from dataclasses import dataclass
 from secrets import token_bytes
 
+from kagimori.addresses import Address, absolute_path
 from kagimori.crypto.aead import NONCE_BYTES, gcm_open, gcm_seal
 from kagimori.crypto.passwords import MAX_SECRET_BYTES, derive_key
 from kagimori.errors import (
@@ -40,8 +41,10 @@ from kagimori.errors import (
     ProtectionError,
     RingMalformedError,
 )
+from kagimori.events import EventSink
 from kagimori.keys.protection import descriptor, xml
 from kagimori.keys.wrapping import WrappedSecret
+from kagimori.secret_sources import from_environment, from_file, warn_of_mode
 
 DECRYPTOR = "Kagimori.DataProtection.PassphraseXmlDecryptor, Kagimori"
 
@@ -275,3 +278,24 @@ def _read(root: xml.Element) -> tuple[Derivation, bytes, bytes] | None:
 
 def _raw(text: str) -> bytes:
     return binascii.a2b_base64(text, strict_mode=True)
+
+
+def open_wrapper(address: Address, events: EventSink) -> PassphraseWrapper:
+    """
+    Return the wrapper of ``passphrase:env:NAME`` or ``passphrase:file:/path``.
+
+    Raises:
+        ConfigError: the address is malformed, or the passphrase is not there.
+    """
+    address.allow()
+    kind, _, named = address.path.partition(":")
+    if kind == "env" and named:
+        return PassphraseWrapper(from_environment(named), source=address.rest)
+    if kind == "file" and named:
+        path = absolute_path(named, "A passphrase's file")
+        secret = from_file(path)
+        warn_of_mode(path, events)
+        return PassphraseWrapper(secret, source=address.rest)
+    raise ConfigError(
+        "A passphrase is named by passphrase:env:NAME or passphrase:file:/path."
+    )

@@ -4,7 +4,9 @@ No wrapping at all, said explicitly: whoever reads the store has the keys.
 
 from __future__ import annotations
 
-from kagimori.errors import KagimoriError, KeyWrapError
+from kagimori.addresses import Address
+from kagimori.errors import ConfigError, KagimoriError, KeyWrapError
+from kagimori.events import EventSink
 from kagimori.keys.protection import descriptor
 from kagimori.keys.wrapping import WrappedSecret
 
@@ -53,3 +55,16 @@ class PlaintextWrapper:
             return descriptor.null_unwrap(wrapped)
         except KagimoriError as error:
             raise KeyWrapError(f"The clear key {context} is malformed.") from error
+
+
+def open_wrapper(address: Address, events: EventSink) -> PlaintextWrapper:
+    """
+    Return the wrapper of ``plaintext:``.
+
+    Raises:
+        ConfigError: something follows the colon.
+    """
+    address.allow()
+    if address.rest:
+        raise ConfigError("Nothing follows plaintext: in its address.")
+    return PlaintextWrapper()

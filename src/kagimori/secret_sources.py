@@ -1,5 +1,5 @@
 """
-Where wrappers take their secrets from: variables and files, never addresses.
+Where stores and wrappers take their secrets from: variables and files, never addresses.
 
 Rules of this module:
 
@@ -14,6 +14,7 @@ import stat
 from pathlib import Path
 
 from kagimori.errors import ConfigError
+from kagimori.events import Event, EventSink, Severity
 
 _MOST_SECRET = 64 * 1024
 
@@ -74,3 +75,26 @@ def read_file(path: Path, most: int) -> bytes:
     if len(data) > most:
         raise ConfigError(f"{path} is larger than {most} bytes.")
     return data
+
+
+# --- warnings ------------------------------------------------------------------------------
+
+_warned: set[str] = set()
+
+
+def warn_of_mode(path: Path, events: EventSink) -> None:
+    """
+    Tell once of a file with a secret that others may read.
+    """
+    loose = loose_secret_mode(path)
+    if loose is not None:
+        warn_once(events, f"{loose}. Take that right away (chmod 600).")
+
+
+def warn_once(events: EventSink, text: str) -> None:
+    """
+    Tell of something once for each process: an application may open its ring in many places.
+    """
+    if text not in _warned:
+        _warned.add(text)
+        events.emit(Event("ring.warning", {"text": text}, Severity.WARNING))
