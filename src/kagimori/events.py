@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Protocol
+
+import msgspec
 
 
 class Severity(enum.Enum):
@@ -26,8 +27,7 @@ class Severity(enum.Enum):
     ALARM = "alarm"
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(msgspec.Struct, frozen=True):
     """
     One thing that happened.
 
@@ -38,7 +38,7 @@ class Event:
     """
 
     name: str
-    fields: Mapping[str, str | int | float | bool | None] = field(default_factory=dict)
+    fields: Mapping[str, str | int | float | bool | None] = {}
     severity: Severity = Severity.INFO
 
 

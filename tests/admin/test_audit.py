@@ -4,8 +4,6 @@ The audit trail: complete, in order, and bound together.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import msgspec
 import pytest
 
@@ -159,7 +157,7 @@ def test_a_broken_end_of_the_chain_refuses_new_records(store):
         await write(store, "one")
         head = await HEADS.get(store, TENANT, HEAD)
         put = HEADS.put(HEAD, head.value, head.version)
-        await store.commit(TENANT, [replace(put, body=b"{}")])
+        await store.commit(TENANT, [msgspec.structs.replace(put, body=b"{}")])
         with pytest.raises(StoreError):
             await write(store, "two")
         assert 1 == len(await read_trail(store, TENANT))

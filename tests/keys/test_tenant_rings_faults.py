@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import replace
 from datetime import timedelta
 
 import msgspec
@@ -301,7 +300,7 @@ def test_a_damaged_document_takes_no_other_tenant_down(world):
         token = await world.sign(rings, tenant="acme", life=60)
         ring = await RINGS.get(world.store, "acme", SIGNING.value)
         put = RINGS.put(SIGNING.value, ring.value, ring.version)
-        await world.store.commit("acme", [replace(put, body=b"{}")])
+        await world.store.commit("acme", [msgspec.structs.replace(put, body=b"{}")])
         await rings.refresh()
         assert "ring.unreadable" in listener.names()
         assert await world.sign(rings)

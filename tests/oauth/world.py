@@ -96,6 +96,9 @@ class MemoryRing:
     def unprotect_at_hand(self, text):
         return self.unprotect(text)
 
+    def protects(self, key_id):
+        return True if key_id == self.current_key_id else None
+
 
 class Events(list):
     """

@@ -62,6 +62,16 @@ def writer(store: SqliteStore) -> sqlite3.Connection:
     return connection
 
 
+def reader_of(store: SqliteStore) -> sqlite3.Connection:
+    """
+    Return the connection by which this thread reads.
+    """
+    reader = getattr(store._local, "reader", None) or store._connect_reader()
+    connection = reader._connection
+    assert isinstance(connection, sqlite3.Connection)
+    return connection
+
+
 def traced(store: SqliteStore) -> list[str]:
     """
     Return the list in which the first two words of each statement written from now on appear.

@@ -19,6 +19,7 @@ from kagimori.tokens.issuer import IssuedToken
 from kagimori.tokens.redemption import Randomness
 from kagimori.tokens.refresh_token import RefreshToken, TagKey
 from kagimori.tokens.successor import open_successor, seal_successor
+from kagimori.tokens.tag_keys import OpenedTagKeys
 from tests.tokens.world import ACCESS, PUBLIC, Ring, Story
 
 SECRET, NEXT_SECRET, NONCE, TAG_KEY = (
@@ -62,7 +63,10 @@ def things():
     randomness = Randomness(NEXT_SECRET, NONCE)
     request = story.request(opened.token, randomness=randomness)
     verdict = story.present(opened.token, randomness=randomness)
+    remembered = OpenedTagKeys()
+    remembered.put("t", story.sealed, story.tag_key)
     objects = [
+        remembered,
         opened,
         opened.token,
         story.tag_key,

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from kagimori.errors import KeyRingError, ProtectionError, RingUnreadableError
+from kagimori.tokens import tag_keys
 from kagimori.tokens.tag_keys import TagKeyring
 from tests.tokens.world import Ring, Story, Unprotected
 
@@ -112,3 +113,72 @@ def test_a_token_is_proven_by_tag_or_by_hash():
 
     assert reader.proves(story.current, story.family)
     assert not reader.proves(story.token(1), story.family)
+
+
+def test_a_tag_key_in_use_is_opened_once():
+    """
+    What was opened lately is at hand, until the ring turns: then it moves to the current key.
+    """
+    ring, opened = Ring(), []
+
+    class Counting(Ring):
+        def protector(self, *purposes):
+            return Counting(self.keys, "\0".join(purposes).encode())
+
+        def unprotect_at_hand(self, text):
+            opened.append(text)
+            return super().unprotect_at_hand(text)
+
+    keyring = TagKeyring(Counting(ring.keys))
+    made = keyring.make("t")
+    for _ in range(3):
+        read = keyring.reader("t").of(made.sealed)
+    assert 1 == len(opened)
+
+    ring.turn()
+    moved = keyring.reader("t").of(made.sealed)
+
+    assert "key-2" == moved.sealed.protection_key
+    assert read.current.tag(b"x") == moved.current.tag(b"x")
+
+
+def test_K8_what_is_at_hand_is_of_no_use_without_its_protection_key():
+    """
+    K8: a protection key that the ring lets nobody use any more opens nothing from memory either.
+    """
+    ring = Ring()
+    keyring = TagKeyring(ring)
+    made = keyring.make("t")
+    assert keyring.reader("t").of(made.sealed).current is not None
+
+    ring.forget("key-1")
+
+    assert keyring.reader("t").of(made.sealed).current is None
+
+
+def test_K3_what_is_at_hand_is_of_its_tenant_only():
+    """
+    K3: a copied document finds nothing in the memory of another tenant.
+    """
+    keyring = TagKeyring(Ring())
+    made = keyring.make("a")
+    assert keyring.reader("a").of(made.sealed).current is not None
+
+    assert keyring.reader("b").of(made.sealed).current is None
+
+
+def test_what_is_at_hand_is_bounded(monkeypatch):
+    """
+    The tag keys that were used longest ago go first.
+    """
+    monkeypatch.setattr(tag_keys, "MOST_OPENED", 2)
+    ring = Ring()
+    keyring = TagKeyring(ring)
+    first, second, third = (keyring.make("t").sealed for _ in range(3))
+    for sealed in (first, second, first, third):
+        keyring.reader("t").of(sealed)
+    protector = ring.protector("x")
+
+    assert keyring.opened.get("t", second, protector) is None
+    assert keyring.opened.get("t", first, protector) is not None
+    assert keyring.opened.get("t", third, protector) is not None

@@ -198,6 +198,9 @@ class Ring:
     def unprotect_at_hand(self, text):
         return self.unprotect(text)
 
+    def protects(self, key_id):
+        return key_id == self.current if key_id in self.keys else None
+
 
 class StoredUser(msgspec.Struct):
     """

@@ -14,13 +14,15 @@ from __future__ import annotations
 import binascii
 import hashlib
 import hmac
-import secrets
+import os
 
 _TO_URL = bytes.maketrans(b"+/", b"-_")
 # The standard alphabet's own "+", "/" and "=" become an illegal character, so that the
 # strict decoder refuses them.
 _FROM_URL = bytes.maketrans(b"-_+/=", b"+/***")
 _BLOCK = 64
+_INNER_PAD = bytes(octet ^ 0x36 for octet in range(256))
+_OUTER_PAD = bytes(octet ^ 0x5C for octet in range(256))
 _PADDING = (b"", None, b"==", b"=")
 # A last character outside these carries bits that no octet uses (RFC 4648 section 3.5).
 _LAST_OF_TWO = frozenset(b"AQgw")
@@ -59,8 +61,8 @@ class HmacKey:
             raise ValueError("a key fills one block at most")
         # RFC 2104 section 4: both pads fill a block, so their states can be kept.
         padded = key.ljust(_BLOCK, b"\0")
-        self._inner = hashlib.sha256(bytes(octet ^ 0x36 for octet in padded))
-        self._outer = hashlib.sha256(bytes(octet ^ 0x5C for octet in padded))
+        self._inner = hashlib.sha256(padded.translate(_INNER_PAD))
+        self._outer = hashlib.sha256(padded.translate(_OUTER_PAD))
 
     def digest(self, message: bytes) -> bytes:
         """
@@ -88,7 +90,11 @@ def b64url_encode(data: bytes) -> str:
     """
     Return base64url without padding (RFC 7515 section 2).
     """
-    return b64url_encode_bytes(data).decode("ascii")
+    return (
+        binascii.b2a_base64(data, newline=False)
+        .translate(_TO_URL, b"=")
+        .decode("ascii")
+    )
 
 
 def b64url_encode_bytes(data: bytes) -> bytes:
@@ -138,11 +144,11 @@ def random_bytes(count: int) -> bytes:
     """
     Return `count` octets from the operating system's generator.
     """
-    return secrets.token_bytes(count)
+    return os.urandom(count)
 
 
 def random_id(nbytes: int = 16) -> str:
     """
     Return `nbytes` random octets as base64url: by default 22 characters, 128 bits.
     """
-    return b64url_encode(secrets.token_bytes(nbytes))
+    return b64url_encode(os.urandom(nbytes))

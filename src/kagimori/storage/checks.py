@@ -10,6 +10,7 @@ Rules of this module:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from kagimori.storage.store import Change, DocumentKey, Put, Reference
 
@@ -33,7 +34,7 @@ def check_keys(tenant: str, keys: Sequence[DocumentKey | Reference]) -> None:
     """
     if len(keys) > MAX_KEYS:
         raise ValueError(f"One read takes at most {MAX_KEYS} keys.")
-    _check_text(tenant)
+    texts = [tenant]
     for position, key in enumerate(keys):
         if isinstance(key, Reference):
             # Only backwards, so that no two can wait for each other.
@@ -43,7 +44,8 @@ def check_keys(tenant: str, keys: Sequence[DocumentKey | Reference]) -> None:
                 )
             _check_field(key.field)
         else:
-            _check_text(key.id)
+            texts.append(key.id)
+    _check_text("".join(texts))
 
 
 def check_changes(tenant: str, changes: Sequence[Change]) -> None:
@@ -53,19 +55,21 @@ def check_changes(tenant: str, changes: Sequence[Change]) -> None:
     Raises:
         ValueError: a document is named twice, or a text cannot be stored.
     """
-    _check_text(tenant)
+    texts = [tenant]
     if len(changes) > 1 and len({(c.kind, c.id) for c in changes}) < len(changes):
         raise ValueError("One commit names each document once.")
     for change in changes:
-        _check_text(change.id)
+        texts.append(change.id)
         if isinstance(change, Put):
             if len(change.body) > MAX_BODY:
                 raise ValueError(f"A document has at most {MAX_BODY} bytes.")
             if change.expires is not None and change.expires.tzinfo is None:
                 raise ValueError("An expiry is an aware datetime.")
-            for field, value in change.indexes.items():
-                _check_field(field)
-                _check_text(value)
+            if change.indexes:
+                for field in change.indexes:
+                    _check_field(field)
+                texts += change.indexes.values()
+    _check_text("".join(texts))
 
 
 def check_page(limit: int) -> None:
@@ -79,6 +83,7 @@ def check_page(limit: int) -> None:
         raise ValueError(f"A page holds 1 to {MAX_PAGE} documents.")
 
 
+@lru_cache(maxsize=1024)
 def _check_field(name: str) -> None:
     # Adapters write it into paths between double quotes.
     plain = name and name.isascii() and name.isprintable()

@@ -28,14 +28,17 @@ from kagimori.clock import Clock
 from kagimori.storage import sqlite_faults, sqlite_reads
 from kagimori.storage.checks import check_changes, check_keys, check_page
 from kagimori.storage.sqlite_connection import Database, pause
+from kagimori.storage.sqlite_gathering import ReadGatherer
 from kagimori.storage.sqlite_reads import Row, from_micros, micros
 from kagimori.storage.sqlite_writer import GroupCommitter
 from kagimori.storage.sqlite_writes import Transaction
 from kagimori.storage.store import (
+    ABSENT,
     Change,
     Document,
     DocumentKey,
     Loaded,
+    Put,
     Reference,
 )
 
@@ -59,6 +62,7 @@ class SqliteStore:
         self._readers_gate = threading.Lock()
         self._closed = False
         self._writer = GroupCommitter(database, clock)
+        self._gatherer = ReadGatherer(clock, self._fetch, self._read)
 
     @classmethod
     def open(
@@ -101,13 +105,7 @@ class SqliteStore:
         Read several documents of a tenant; see `kagimori.storage.store.Store`.
         """
         check_keys(tenant, keys)
-        now = self._clock.now()
-        clock = micros(now)
-        row = (await self._read(*sqlite_reads.load(tenant, clock, keys)))[0]
-        floor = row[0] - sqlite_reads.TIME_FLOOR
-        return Loaded(
-            sqlite_reads.loaded(row, keys), from_micros(floor) if floor > clock else now
-        )
+        return await self._gatherer.load(tenant, keys)
 
     async def commit(self, tenant: str, changes: Sequence[Change]) -> datetime:
         """
@@ -122,7 +120,11 @@ class SqliteStore:
             return transaction.now
 
         # A lone change compares before it writes.
-        return from_micros(await self._writer.run(work, single=len(changes) == 1))
+        single = len(changes) == 1
+        refresh = None
+        if single and isinstance(changes[0], Put) and changes[0].expect != ABSENT:
+            refresh = (tenant, changes[0])
+        return from_micros(await self._writer.run(work, single=single, refresh=refresh))
 
     async def find(
         self,

@@ -15,6 +15,8 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
+import msgspec
+
 from kagimori.storage.store import Document, DocumentKey, Reference
 
 TIME_FLOOR = 5_000_000
@@ -29,6 +31,8 @@ _TENANTS = (
     " SELECT (SELECT min(tenant) FROM document WHERE tenant > w.tenant)"
     " FROM w WHERE w.tenant IS NOT NULL)"
 )
+
+_encode_ids = msgspec.json.Encoder().encode
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -100,6 +104,71 @@ def _load(shape: tuple[int, ...]) -> str:
         )
     # Positions only; what a caller names is a parameter.
     return f"SELECT {', '.join(columns)} FROM state s{''.join(joins)}"  # noqa: S608
+
+
+Shape = tuple[str | tuple[str, int, str], ...]
+"""What several questions have in common: for each key its kind, and for a reference all of it."""
+
+
+def shape_of(keys: Sequence[DocumentKey | Reference]) -> Shape:
+    """
+    Return what `keys` have in common with other questions of their kind: all but the ids.
+    """
+    return tuple(
+        [
+            key.kind if isinstance(key, DocumentKey) else (key.kind, key.of, key.field)
+            for key in keys
+        ]
+    )
+
+
+def load_together(
+    tenant: str,
+    now: int,
+    shape: Shape,
+    asked: Sequence[Sequence[DocumentKey | Reference]],
+) -> tuple[str, list[object]]:
+    """
+    Return the statement that answers several questions of one shape, and its parameters.
+
+    Each of its rows, in no order, begins with the position of its question; the rest of it is
+    a row of `load`.
+    """
+    ids = [[key.id for key in keys if isinstance(key, DocumentKey)] for keys in asked]
+    parameters: list[object] = [tenant, now, _encode_ids(ids).decode()]
+    for each in shape:
+        if isinstance(each, str):
+            parameters.append(each)
+        else:
+            parameters += (each[0], f'$."{each[2]}"')
+    return _load_together(
+        tuple([-1 if isinstance(e, str) else e[1] for e in shape])
+    ), parameters
+
+
+@lru_cache(maxsize=256)
+def _load_together(shape: tuple[int, ...]) -> str:
+    columns, joins = ["q.key", "s.last_commit"], []
+    place, named = 4, 0
+    for position, source in enumerate(shape):
+        d = f"d{position}"
+        columns.append(f"{d}.id, {d}.version, {d}.body, {d}.expires")
+        kind = place
+        if source < 0:
+            wanted = f"json_extract(q.value, '$[{named}]')"
+            named += 1
+            place += 1
+        else:
+            wanted = f"json_extract(d{source}.indexes, ?{place + 1})"
+            place += 2
+        joins.append(
+            f" LEFT JOIN document {d} ON {d}.tenant = ?1 AND {d}.kind = ?{kind}"
+            f" AND {d}.id = {wanted} AND {_live(d)}"
+        )
+    return (
+        f"SELECT {', '.join(columns)} FROM json_each(?3) q CROSS JOIN state s"  # noqa: S608
+        f"{''.join(joins)}"
+    )
 
 
 # --- by page -------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ from kagimori.storage.sqlite_connection import Database, pause
 from kagimori.storage.sqlite_log import LogKeeper
 from kagimori.storage.sqlite_reads import micros
 from kagimori.storage.sqlite_writes import Transaction
+from kagimori.storage.store import Put
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -42,7 +43,14 @@ About how many calls share one commit at most, so that other processes get their
 hand-over that fits in part is taken whole.
 """
 
+LEAST_TOGETHER = 2
+MOST_TOGETHER = 64
+"""How many documents one statement refreshes."""
+
 _IDLE = 0.05
+
+Refresh = tuple[str, Put]
+"""A tenant, and a change of one of its documents that expects the document to be there."""
 
 
 class _Call(Generic[R]):
@@ -50,11 +58,27 @@ class _Call(Generic[R]):
     One call, from the task that waits for it to the thread that does it.
     """
 
-    __slots__ = ("asked", "error", "future", "loop", "result", "single", "work")
+    __slots__ = (
+        "asked",
+        "error",
+        "future",
+        "loop",
+        "refresh",
+        "result",
+        "single",
+        "work",
+    )
 
-    def __init__(self, work: Callable[[Transaction], R], *, single: bool) -> None:
+    def __init__(
+        self,
+        work: Callable[[Transaction], R],
+        *,
+        single: bool,
+        refresh: Refresh | None,
+    ) -> None:
         self.work = work
         self.single = single
+        self.refresh = refresh
         self.loop = asyncio.get_running_loop()
         self.future: asyncio.Future[R] = self.loop.create_future()
         self.asked = time.monotonic()
@@ -87,20 +111,28 @@ class GroupCommitter:
         )
         self._thread.start()
 
-    async def run(self, work: Callable[[Transaction], R], *, single: bool = False) -> R:
+    async def run(
+        self,
+        work: Callable[[Transaction], R],
+        *,
+        single: bool = False,
+        refresh: Refresh | None = None,
+    ) -> R:
         """
         Do `work` in a transaction, and return what it returned once that is durable.
 
         Args:
             work: runs in the thread; what it raises as `KagimoriError` undoes it alone.
             single: the work writes nothing before it knows that it will not raise.
+            refresh: all that the work does, where it is one document that is there already;
+                it then may be written together with others, and gets their time as its result.
 
         Raises:
             StoreError: the database failed or is closed.
         """
         if self._closed:
             raise sqlite_faults.closed(self._database.path)
-        call = _Call(work, single=single)
+        call = _Call(work, single=single, refresh=refresh)
         asked = self._asked.get(call.loop)
         if asked is None:
             self._asked[call.loop] = [call]
@@ -164,10 +196,17 @@ class GroupCommitter:
     def _serve(self, calls: list[_Call[Any]]) -> int:
         pages = 0
         try:
-            cursor = self._begin(calls[0].asked + self._database.patience)
+            deadline = calls[0].asked + self._database.patience
+            cursor = self._begin(deadline)
             self._gather(calls)
             transaction = Transaction(cursor, micros(self._clock.now()))
-            for call in calls:
+            rest = self._refresh_together(transaction, calls)
+            if rest is None:
+                cursor.execute("ROLLBACK")
+                cursor = self._begin(deadline)
+                transaction = Transaction(cursor, micros(self._clock.now()))
+                rest = calls
+            for call in rest:
                 self._work(cursor, transaction, call)
             transaction.finish()
             cursor.execute("COMMIT")
@@ -213,6 +252,26 @@ class GroupCommitter:
                 self._queue.put(None)
                 return
             calls += more
+
+    @staticmethod
+    def _refresh_together(
+        transaction: Transaction, calls: list[_Call[Any]]
+    ) -> list[_Call[Any]] | None:
+        """
+        Write what can be written in few statements; return what is left to do one by one.
+
+        Returns ``None`` where something conflicts: what was written is to be rolled back.
+        """
+        together = [call for call in calls if call.refresh is not None]
+        if len(together) < LEAST_TOGETHER:
+            return calls
+        for start in range(0, len(together), MOST_TOGETHER):
+            part = together[start : start + MOST_TOGETHER]
+            if not transaction.refresh([call.refresh for call in part if call.refresh]):
+                return None
+            for call in part:
+                call.result = transaction.now
+        return [call for call in calls if call.refresh is None]
 
     @staticmethod
     def _work(

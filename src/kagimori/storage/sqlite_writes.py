@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 import msgspec
 
@@ -33,6 +34,13 @@ _REFRESH = (
     "UPDATE document SET version = ?, expires = ?, body = ?"
     " WHERE tenant = ? AND kind = ? AND id = ? AND version = ?"
     " AND (expires IS NULL OR expires > ?) AND sweep IS ? AND indexes IS ?"
+)
+_REFRESH_MANY = (
+    "WITH new(tenant, kind, id, expect, expires, sweep, indexes, body) AS (VALUES {rows})"
+    " UPDATE document AS d SET version = ?1, expires = new.expires, body = new.body FROM new"
+    " WHERE d.tenant = new.tenant AND d.kind = new.kind AND d.id = new.id"
+    " AND d.version = new.expect AND (d.expires IS NULL OR d.expires > ?2)"
+    " AND d.sweep IS new.sweep AND d.indexes IS new.indexes"
 )
 _REPLACE = (
     "UPDATE document SET version = ?, expires = ?, sweep = ?, indexes = ?, body = ?"
@@ -107,6 +115,27 @@ class Transaction:
         self._revision += writes
         self._counter += announced
 
+    def refresh(self, puts: Sequence[tuple[str, Put]]) -> bool:
+        """
+        Write documents that are there already, each for itself, in one statement.
+
+        Returns:
+            Whether all could be written. If not, some may have been, and the caller rolls the
+            transaction back and applies them one by one.
+        """
+        version = self._revision + 1
+        parameters: list[object] = [version, self.now]
+        for tenant, put in puts:
+            expires, sweep = self._dates(put)
+            indexes = _indexes(put)
+            parameters += (tenant, put.kind, put.id, put.expect)
+            parameters += (expires, sweep, indexes, put.body)
+            self.pages += 1 + len(put.body) // _PAGE
+            self._counter += put.announce
+        self._revision = version
+        statement = _refresh_many(len(puts))
+        return self._cursor.execute(statement, parameters).rowcount == len(puts)
+
     def purge(self, limit: int) -> int:
         """
         Delete documents that have expired; return how many.
@@ -120,12 +149,9 @@ class Transaction:
 
     def _put(self, tenant: str, change: Put, version: int) -> None:
         address = (tenant, change.kind, change.id)
-        indexes = _encode(change.indexes).decode() if change.indexes else None
+        indexes = _indexes(change)
         self.pages += 1 + len(change.body) // _PAGE
-        expires = sweep = None
-        if change.expires is not None:
-            expires = micros(change.expires)
-            sweep = sweep_after(expires, self.now)
+        expires, sweep = self._dates(change)
         if change.expect == ABSENT:
             new = (*address, version, expires, sweep, indexes, change.body)
             if self._cursor.execute(_INSERT, new).rowcount:
@@ -142,6 +168,12 @@ class Transaction:
             _REPLACE, (version, expires, sweep, indexes, change.body, *address)
         )
         self._reindex(address, before, change.indexes)
+
+    def _dates(self, put: Put) -> tuple[int | None, int | None]:
+        if put.expires is None:
+            return None, None
+        expires = micros(put.expires)
+        return expires, sweep_after(expires, self.now)
 
     def _delete(self, tenant: str, change: Delete) -> None:
         before = self._expect(tenant, change)
@@ -185,6 +217,19 @@ class Transaction:
         for field, value in after.items():
             if old.get(field) != value:
                 self._cursor.execute(_INDEX, (tenant, kind, field, value, id_))
+
+
+def _indexes(put: Put) -> str | None:
+    return _encode(put.indexes).decode() if put.indexes else None
+
+
+@lru_cache
+def _refresh_many(count: int) -> str:
+    places = iter(range(3, 3 + 8 * count))
+    rows = ", ".join(
+        f"({', '.join(f'?{next(places)}' for _ in range(8))})" for _ in range(count)
+    )
+    return _REFRESH_MANY.format(rows=rows)
 
 
 def sweep_after(expires: int, now: int) -> int:

@@ -18,7 +18,6 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
@@ -55,8 +54,7 @@ class Reference(NamedTuple):
     field: str
 
 
-@dataclass(frozen=True, slots=True)
-class Document:
+class Document(msgspec.Struct, frozen=True):
     """
     A document as the store holds it.
     """
@@ -68,8 +66,7 @@ class Document:
     expires: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
+class Loaded(msgspec.Struct, frozen=True):
     """
     What one read brought: a document or ``None`` for each key asked for, and the store's time.
     """
@@ -78,8 +75,7 @@ class Loaded:
     now: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Put:
+class Put(msgspec.Struct, frozen=True):
     """
     Write a document if it is still at version `expect` (`ABSENT`: if there is none).
 
@@ -92,13 +88,12 @@ class Put:
     id: str
     body: bytes
     expect: int
-    indexes: Mapping[str, str] = field(default_factory=dict)
+    indexes: Mapping[str, str] = {}
     expires: datetime | None = None
     announce: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Delete:
+class Delete(msgspec.Struct, frozen=True):
     """
     Delete a document if it is still at version `expect`.
     """
@@ -109,8 +104,7 @@ class Delete:
     announce: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
+class Check(msgspec.Struct, frozen=True):
     """
     Write nothing, but let the commit fail unless the document is still at version `expect`.
     """
@@ -207,8 +201,7 @@ class Store(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Decision(Generic[R]):
+class Decision(msgspec.Struct, Generic[R], frozen=True):
     """
     What a rule decided: the changes to commit, and the answer once they are committed.
     """
@@ -262,8 +255,7 @@ async def transact(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Versioned(Generic[T]):
+class Versioned(msgspec.Struct, Generic[T], frozen=True):
     """
     A value together with the version it was read at.
     """

@@ -98,7 +98,7 @@ class RefreshPolicy(msgspec.Struct, frozen=True, kw_only=True):
         """
         Return the defaults of a kind of client.
         """
-        return cls.for_public() if public else cls.for_confidential()
+        return _PUBLIC if public else _CONFIDENTIAL
 
     def validate(self, *, public: bool) -> None:
         """
@@ -161,6 +161,10 @@ class RefreshPolicy(msgspec.Struct, frozen=True, kw_only=True):
                 "would expire.",
                 hint="Shorten touch_granularity.",
             )
+
+
+_PUBLIC = RefreshPolicy.for_public()
+_CONFIDENTIAL = RefreshPolicy.for_confidential()
 
 
 def _within(

@@ -77,8 +77,9 @@ def _refuse_outright(
     Cases 1 to 4.
     """
     token, tag_key = request.token, request.tag_keys.current
-    is_ours = (tag_key is not None and token.is_tagged_by(tag_key)) or family.knows(
-        token
+    # The hash first: it is at hand, and what it knows needs no tag.
+    is_ours = family.knows(token) or (
+        tag_key is not None and token.is_tagged_by(tag_key)
     )
     if not is_ours:
         return _reject(Redemption.FORGED, family, request, "tag")
@@ -142,7 +143,7 @@ def _granted_scope(
     family: RefreshTokenFamily, request: RedeemRequest
 ) -> tuple[str, ...]:
     permitted = request.permitted_scope
-    if permitted is None:
+    if permitted is None or permitted.issuperset(family.scope):
         return family.scope
     return tuple(value for value in family.scope if value in permitted)
 
@@ -151,7 +152,7 @@ def _granted_resources(
     family: RefreshTokenFamily, request: RedeemRequest
 ) -> tuple[str, ...]:
     permitted = request.permitted_resources
-    if permitted is None:
+    if permitted is None or permitted.issuperset(family.resources):
         return family.resources
     return tuple(value for value in family.resources if value in permitted)
 
@@ -263,9 +264,7 @@ def _rotate(
     Case 9.
     """
     keys, random = request.tag_keys, request.randomness
-    successor = RefreshToken.make(
-        family.id, family.generation + 1, random.secret, keys.successors
-    )
+    successor = request.token.successor(random.secret, keys.successors)
     after = family.rotate(
         successor,
         seal_successor(request.token, successor, random.nonce),

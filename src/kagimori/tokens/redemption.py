@@ -7,7 +7,6 @@ Nothing here has a readable form of a token, a key or a random number.
 from __future__ import annotations
 
 import enum
-from collections.abc import Set as AbstractSet
 from datetime import timedelta
 
 import msgspec
@@ -125,8 +124,8 @@ class RedeemRequest(msgspec.Struct, frozen=True, kw_only=True):
     client_epoch: int = 0
     scope: tuple[str, ...] | None = None
     resource: str | None = None
-    permitted_scope: AbstractSet[str] | None = None
-    permitted_resources: AbstractSet[str] | None = None
+    permitted_scope: frozenset[str] | None = None
+    permitted_resources: frozenset[str] | None = None
     replays: int = 0
     seen: Seen = NOWHERE
 

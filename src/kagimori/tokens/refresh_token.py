@@ -40,6 +40,7 @@ TAG_KEY_BYTES = 32
 MOST_GENERATIONS = (1 << 32) - 1
 """A family that rotated each second would reach it after 136 years."""
 
+_VERSION = bytes((VERSION,))
 _FIXED = 1 + FAMILY_BYTES + SECRET_BYTES + TAG_BYTES + CHECKSUM_BYTES
 _LONGEST_VARINT = 5
 _TAG_AT = -TAG_BYTES - CHECKSUM_BYTES
@@ -156,11 +157,40 @@ class RefreshToken:
             ValueError: an argument has the wrong length or range.
         """
         family = b64url_decode(family_id)
+        return cls._tagged(family, family_id, generation, secret, tag_key)
+
+    def successor(self, secret: bytes, tag_key: TagKey) -> RefreshToken:
+        """
+        Make the token of the next generation of this one's family.
+
+        Args:
+            secret: 32 random bytes that no other token has.
+
+        Raises:
+            ValueError: the secret has another length, or the family has no generation left.
+        """
+        return self._tagged(
+            self._raw[1 : 1 + FAMILY_BYTES],
+            self.family_id,
+            self.generation + 1,
+            secret,
+            tag_key,
+        )
+
+    @classmethod
+    def _tagged(
+        cls,
+        family: bytes,
+        family_id: str,
+        generation: int,
+        secret: bytes,
+        tag_key: TagKey,
+    ) -> RefreshToken:
         if len(family) != FAMILY_BYTES or len(secret) != SECRET_BYTES:
             raise ValueError("A family id has 16 bytes and a secret 32.")
         if not 1 <= generation <= MOST_GENERATIONS:
             raise ValueError("A generation is from 1 to 2^32 - 1.")
-        head = bytes((VERSION,)) + family + _write_varint(generation) + secret
+        head = _VERSION + family + _write_varint(generation) + secret
         body = head + tag_key.tag(head)
         return cls(body + _checksum(body), family_id, generation)
 

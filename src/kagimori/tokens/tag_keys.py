@@ -25,6 +25,9 @@ from kagimori.tokens.refresh_token import TAG_KEY_BYTES, RefreshToken, TagKey
 
 R = TypeVar("R")
 
+MOST_OPENED = 10_000
+"""How many tag keys are kept at hand."""
+
 PURPOSES = ("kagimori", "refresh tag key")
 
 
@@ -78,6 +81,12 @@ class TagKeyProtector(Protocol):
         """
         ...
 
+    def protects(self, key_id: str, /) -> bool | None:
+        """
+        Whether a protection key protects at present; ``None`` where it may not be used.
+        """
+        ...
+
 
 class TagKeyRoot(Protocol):
     """
@@ -102,6 +111,7 @@ class TagKeyring:
     def __init__(self, root: TagKeyRoot) -> None:
         self._root = root
         self._protectors: dict[str, TagKeyProtector] = {}
+        self.opened = OpenedTagKeys()
         self._looks: dict[str, asyncio.Task[Exception | None]] = {}
 
     def make(self, tenant: str) -> TagKeys:
@@ -146,6 +156,44 @@ class TagKeyring:
             found = self._root.protector(*PURPOSES, tenant)
             self._protectors[tenant] = found
         return found
+
+
+class OpenedTagKeys:
+    """
+    Tag keys that were opened lately, so that a family in use costs one opening only.
+
+    What the ring says of the protection key is asked each time: a revoked one opens nothing.
+    """
+
+    __slots__ = ("_known",)
+
+    def __init__(self) -> None:
+        # The last one used stands last.
+        self._known: dict[tuple[str, str], TagKey] = {}
+
+    def get(
+        self, tenant: str, sealed: SealedTagKey, protector: TagKeyProtector
+    ) -> tuple[TagKey, bool] | None:
+        """
+        Return a tag key and whether its protection key is the current one, if it is known.
+        """
+        place = (tenant, sealed.text)
+        known = self._known.pop(place, None)
+        if known is None:
+            return None
+        is_current = protector.protects(sealed.protection_key)
+        if is_current is None:
+            return None
+        self._known[place] = known
+        return known, is_current
+
+    def put(self, tenant: str, sealed: SealedTagKey, key: TagKey) -> None:
+        """
+        Remember a tag key that was opened.
+        """
+        self._known[tenant, sealed.text] = key
+        if len(self._known) > MOST_OPENED:
+            del self._known[next(iter(self._known))]
 
 
 class TagKeyReader:
@@ -202,7 +250,11 @@ class TagKeyReader:
         """
         if self._read is not None and self._read[0] == sealed.text:
             return self._read[1]
-        keys = self._unprotect(sealed)
+        known = self._ring.opened.get(self._tenant, sealed, self._protector)
+        if known is not None and known[1]:
+            keys = TagKeys(known[0], known[0], sealed)
+        else:
+            keys = self._unprotect(sealed)
         self._read = (sealed.text, keys)
         return keys
 
@@ -244,6 +296,7 @@ class TagKeyReader:
             return TagKeys(None, self._drawn.successors, self._drawn.sealed)
         if opened.needs_renewal:
             sealed = self._renew(opened.payload, sealed)
+        self._ring.opened.put(self._tenant, sealed, key)
         return TagKeys(key, key, sealed)
 
     def _renew(self, key: bytes, sealed: SealedTagKey) -> SealedTagKey:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from functools import lru_cache
 
 from kagimori.crypto.aead import REFUSED
 from kagimori.crypto.digests import b64url_decode
@@ -24,6 +25,7 @@ TIME_LIMITED = "Microsoft.AspNetCore.DataProtection.TimeLimitedDataProtector.v1"
 """The purpose that a time-limited protector appends last (1.8)."""
 
 
+@lru_cache
 def id_bytes(key_id: str) -> bytes:
     """
     Return a key's id as it lies in a frame.

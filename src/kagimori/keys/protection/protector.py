@@ -182,6 +182,19 @@ class Protector:
         found = self._source.key_at_hand(data[_SPLIT:_HEADER])
         return None if found is None else self._open(data, found)
 
+    def protects(self, key_id: str) -> bool | None:
+        """
+        Whether a key protects at present, for callers who keep what they have unprotected.
+
+        Returns:
+            False: it only opens. ``None``: it must not be used any more, or must be looked for
+            first; then unprotect again.
+        """
+        found = self._source.key_at_hand(frame.id_bytes(key_id))
+        if found is None or found[0].is_revoked:
+            return None
+        return found[1]
+
     def _open(self, protected: bytes, found: tuple[ProtectionKey, bool]) -> Unprotected:
         key, is_current = found
         if key.is_revoked:
