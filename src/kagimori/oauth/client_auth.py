@@ -12,8 +12,9 @@ Rules of this module:
 from __future__ import annotations
 
 import binascii
-from typing import NamedTuple
 from urllib.parse import unquote_plus
+
+import msgspec
 
 from kagimori.errors import InvalidJwsError, OAuthError
 from kagimori.events import Event, EventSink, Severity
@@ -29,7 +30,7 @@ from kagimori.storage.store import Store
 _MAX_HEADER = 8 * 1024
 
 
-class _Shown(NamedTuple):
+class _Shown(msgspec.Struct, frozen=True):
     """
     What a request shows of its client.
     """

@@ -41,6 +41,8 @@ class ClientRecord:
     Attributes:
         client: the client.
         version: the version of its document.
+        is_legacy: whether the strict legacy profile applies.
+        policy: how its refresh tokens live.
         grants: its grant types.
         scopes: its scope values.
         stored: its secrets, for the credential check.
@@ -53,7 +55,9 @@ class ClientRecord:
         "bounds",
         "client",
         "grants",
+        "is_legacy",
         "plans",
+        "policy",
         "scopes",
         "stored",
         "version",
@@ -62,6 +66,8 @@ class ClientRecord:
     def __init__(self, client: Client, version: int) -> None:
         self.client = client
         self.version = version
+        self.is_legacy = client.is_legacy
+        self.policy = client.refresh_policy
         self.grants = frozenset(client.grants)
         self.scopes = frozenset(client.scopes)
         self.stored = tuple(

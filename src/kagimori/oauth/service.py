@@ -146,7 +146,7 @@ def _claims(
     request: EndpointRequest, record: ClientRecord, issue: Issue
 ) -> AccessTokenClaims:
     client, access, family = record.client, issue.access, issue.family
-    username = issue.username if client.is_legacy else None
+    username = issue.username if record.is_legacy else None
     if family is None:
         return AccessTokenClaims(
             issuer=request.tenant.issuer,
@@ -164,9 +164,7 @@ def _claims(
         subject=issue.subject,
         audience=access.resource.identifier,
         client=client.id,
-        lifetime=family.access_lifetime(
-            access.lifetime, client.refresh_policy, request.now
-        ),
+        lifetime=family.access_lifetime(access.lifetime, record.policy, request.now),
         scope=access.scope_text or "",
         family=family.id,
         session=family.session,
@@ -180,7 +178,7 @@ def _claims(
 def _answer(
     record: ClientRecord, issue: Issue, token: IssuedToken, now: datetime
 ) -> TokenAnswer:
-    if record.client.is_legacy:
+    if record.is_legacy:
         return TokenAnswer(
             token_type="bearer",
             access_token=token.text,

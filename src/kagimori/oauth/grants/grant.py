@@ -12,7 +12,9 @@ Rules of this module:
 from __future__ import annotations
 
 from datetime import datetime
-from typing import NamedTuple, Protocol
+from typing import Protocol
+
+import msgspec
 
 from kagimori.errors import OAuthError
 from kagimori.oauth.admission import Access, Asked
@@ -23,7 +25,7 @@ from kagimori.oauth.tenant import Tenant
 from kagimori.tokens.family import RefreshTokenFamily
 
 
-class GrantCall(NamedTuple):
+class GrantCall(msgspec.Struct, frozen=True):
     """
     A request to the token endpoint, its client proven.
     """
@@ -54,7 +56,7 @@ class GrantCall(NamedTuple):
         return value
 
 
-class Issue(NamedTuple):
+class Issue(msgspec.Struct, frozen=True):
     """
     What the token service has to sign and to say.
 

@@ -57,7 +57,7 @@ class RefreshTokenGrant:
             request.tenant.id,
             text,
             client=client.id,
-            policy=client.refresh_policy,
+            policy=record.policy,
             longest_access=bounds.longest,
             scope=bounds.scope,
             resource=asked.resource,
@@ -72,7 +72,7 @@ class RefreshTokenGrant:
             record, call.resources, bounds, redeemed.resource, redeemed.scope
         )
         username = None
-        if client.is_legacy:
+        if record.is_legacy:
             username = await self._usernames.find(request.tenant.id, family.user)
         return Issue(family.user, access, username, family, token.text)
 
