@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+pytest_plugins = ["tests.servers.fixtures"]
+
 # `make test` is bounded: the same figures on every machine, and no deadline, because two
 # workers share two cores. `make soak` sets KAGIMORI_HYPOTHESIS=soak.
 settings.register_profile(

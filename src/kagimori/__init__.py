@@ -19,33 +19,55 @@ if TYPE_CHECKING:
     from kagimori.keys.protection.protector import (
         TimeLimitedProtector as TimeLimitedProtector,
     )
-    from kagimori.keys.protection.protector import Unprotected as Unprotected
     from kagimori.keys.protection.ring import ProtectionRing as ProtectionRing
+    from kagimori.keys.protection.ticket_cookies import TicketCookies as TicketCookies
+    from kagimori.keys.protection.ticket_values import Claim as Claim
+    from kagimori.keys.protection.ticket_values import Identity as Identity
+    from kagimori.keys.protection.ticket_values import Ticket as Ticket
+    from kagimori.keys.protection.ticket_values import (
+        TicketProperties as TicketProperties,
+    )
+    from kagimori.keys.protection.unprotected import (
+        DangerousUnprotected as DangerousUnprotected,
+    )
+    from kagimori.keys.protection.unprotected import Unprotected as Unprotected
     from kagimori.opening import open_ring as open_ring
     from kagimori.tokens.verifier import TokenVerifier as TokenVerifier
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Claim": "kagimori.keys.protection.ticket_values",
+    "DangerousUnprotected": "kagimori.keys.protection.unprotected",
+    "Identity": "kagimori.keys.protection.ticket_values",
     "Jwk": "kagimori.crypto.jwk",
     "JwkSet": "kagimori.crypto.jwk",
     "KagimoriError": "kagimori.errors",
     "ProtectionError": "kagimori.errors",
     "ProtectionRing": "kagimori.keys.protection.ring",
     "Protector": "kagimori.keys.protection.protector",
+    "Ticket": "kagimori.keys.protection.ticket_values",
+    "TicketCookies": "kagimori.keys.protection.ticket_cookies",
+    "TicketProperties": "kagimori.keys.protection.ticket_values",
     "TimeLimitedProtector": "kagimori.keys.protection.protector",
     "TokenVerifier": "kagimori.tokens.verifier",
-    "Unprotected": "kagimori.keys.protection.protector",
+    "Unprotected": "kagimori.keys.protection.unprotected",
     "open_ring": "kagimori.opening",
 }
 
 __all__ = [
+    "Claim",
+    "DangerousUnprotected",
+    "Identity",
     "Jwk",
     "JwkSet",
     "KagimoriError",
     "ProtectionError",
     "ProtectionRing",
     "Protector",
+    "Ticket",
+    "TicketCookies",
+    "TicketProperties",
     "TimeLimitedProtector",
     "TokenVerifier",
     "Unprotected",

@@ -49,6 +49,32 @@ class KagimoriError(Exception):
         return f"{self.text} {self.hint}".strip() if self.hint else self.text
 
 
+class FaultError(KagimoriError):
+    """
+    Something outside did not do what was asked: a store, a vault. It may pass by itself.
+
+    Args:
+        transient: whether the same call may succeed later.
+        retry_after: seconds to wait before that, where whoever was asked said so.
+    """
+
+    code = "fault"
+
+    def __init__(
+        self,
+        text: str = "",
+        *,
+        hint: str = "",
+        detail: str = "",
+        transient: bool = False,
+        retry_after: float | None = None,
+        **params: str,
+    ) -> None:
+        super().__init__(text, hint=hint, detail=detail, **params)
+        self.transient = transient
+        self.retry_after = retry_after
+
+
 # --- configuration -------------------------------------------------------------------------
 
 
@@ -221,47 +247,23 @@ class ClockBehindError(KeyRingError):
     code = "ring.clock_behind"
 
 
-class KeyWrapError(KeyRingError):
+class KeyWrapError(FaultError, KeyRingError):
     """
     A wrapping key refused, is wrong, or gave back something else. Permanent unless `transient`.
     """
 
     code = "wrapper"
 
-    def __init__(
-        self,
-        text: str = "",
-        *,
-        hint: str = "",
-        detail: str = "",
-        transient: bool = False,
-        **params: str,
-    ) -> None:
-        super().__init__(text, hint=hint, detail=detail, **params)
-        self.transient = transient
-
 
 # --- storage -------------------------------------------------------------------------------
 
 
-class StoreError(KagimoriError):
+class StoreError(FaultError):
     """
     A store did not do what was asked. Permanent unless `transient`.
     """
 
     code = "store"
-
-    def __init__(
-        self,
-        text: str = "",
-        *,
-        hint: str = "",
-        detail: str = "",
-        transient: bool = False,
-        **params: str,
-    ) -> None:
-        super().__init__(text, hint=hint, detail=detail, **params)
-        self.transient = transient
 
 
 class ConflictError(StoreError):
@@ -299,7 +301,7 @@ class RestoredError(KagimoriError):
 # --- protection ----------------------------------------------------------------------------
 
 
-class ProtectionError(KagimoriError):
+class ProtectionError(FaultError):
     """
     A payload could not be unprotected. One class and one text outward, whatever the reason.
 
@@ -307,18 +309,6 @@ class ProtectionError(KagimoriError):
     """
 
     code = "protection"
-
-    def __init__(
-        self,
-        text: str = "",
-        *,
-        hint: str = "",
-        detail: str = "",
-        transient: bool = False,
-        **params: str,
-    ) -> None:
-        super().__init__(text, hint=hint, detail=detail, **params)
-        self.transient = transient
 
 
 class UnknownKeyIdError(ProtectionError):

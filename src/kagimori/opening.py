@@ -30,7 +30,7 @@ import os
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, cast
 
 from kagimori.addresses import Address, absolute_path
 from kagimori.clock import Clock
@@ -41,18 +41,30 @@ from kagimori.keys.store import KeyStore
 from kagimori.keys.wrapping import KeyWrapper
 from kagimori.secret_sources import loose_secret_mode, warn_once
 
+if TYPE_CHECKING:
+    from azure.core.credentials import TokenCredential
+    from azure.keyvault.keys.crypto import CryptographyClient
+    from azure.storage.blob import BlobClient
+
 __all__ = [
     "has_literal_secret",
+    "location_from_environment",
     "loose_secret_mode",
     "open_ring",
     "open_store",
     "open_wrapper",
     "secret_files",
+    "wrapper_from_environment",
 ]
 
 LOCATION = "KAGIMORI_RING"
 APPLICATION = "KAGIMORI_RING_APPLICATION"
 WRAPPER = "KAGIMORI_RING_WRAPPER"
+CONTAINER = "DataProtectionBlobContainerUri"
+VAULT_KEY = "DataProtectionKeyIdentifier"
+"""The last two are the names that ASP.NET applications on App Service use."""
+
+_AZURE_STORES = frozenset({"azblob", "https"})
 
 # Imported when named, and no other: a cloud's client takes up to a second to import.
 _STORES: Mapping[str, str] = {
@@ -77,7 +89,7 @@ _WRAPPERS: Mapping[str, str] = {
     "pkcs11": "kagimori.wrappers.pkcs11",
     "plaintext": "kagimori.wrappers.plaintext",
 }
-_SECRET_OPTIONS = frozenset({"password", "token", "pin", "sig"})
+_SECRET_OPTIONS = frozenset({"password", "token", "pin", "sig", "sas", "account-key"})
 
 
 class _LeftOut(enum.Enum):
@@ -109,10 +121,11 @@ class LoggedEvents:
 
 
 def open_ring(
-    location: str | KeyStore | None = None,
+    location: str | KeyStore | BlobClient | None = None,
     *,
     application: str | Literal[_LeftOut.LEFT_OUT] | None = LEFT_OUT,
-    wrapper: str | KeyWrapper | None = None,
+    wrapper: str | KeyWrapper | CryptographyClient | None = None,
+    credential: TokenCredential | None = None,
     read_only: bool = False,
     create: bool = True,
     algorithm: str | None = None,
@@ -123,12 +136,15 @@ def open_ring(
     Open a key ring; make it, with its first key, where there is none yet.
 
     Args:
-        location: where the ring lies, or a `KeyStore`; left out: ``KAGIMORI_RING``.
+        location: where the ring lies, or a `KeyStore`, or a client of an Azure blob; left out:
+            ``KAGIMORI_RING``, or what App Service calls ``DataProtectionBlobContainerUri``.
         application: the application's name, which separates what several applications protect
             with one ring; ``None`` for none (then any other without a name reads it). Left
             out: ``KAGIMORI_RING_APPLICATION``, where ``none`` means ``None``.
-        wrapper: what wraps the keys, or a `KeyWrapper`; left out: ``KAGIMORI_RING_WRAPPER``.
+        wrapper: what wraps the keys, or a `KeyWrapper`, or a client of an Azure vault's key;
+            left out: ``KAGIMORI_RING_WRAPPER``, or App Service's ``DataProtectionKeyIdentifier``.
             Without one only a ring of clear keys opens, and no key is added to it.
+        credential: what signs in to Azure; left out: ``DefaultAzureCredential``.
         read_only: never write, not even a successor; protecting still works.
         create: whether a missing ring is made.
         algorithm: of keys made from now on, such as ``AES_256_CBC_HMACSHA256``; left out:
@@ -154,8 +170,8 @@ def open_ring(
             f"No protection algorithm is called {chosen!r}.",
             hint=f"There are {', '.join(ALGORITHMS)}.",
         )
-    store = _store(location, read_only=read_only)
-    keys = _wrapper(wrapper, sink)
+    store = _store(location, credential, read_only=read_only)
+    keys = _wrapper(wrapper, credential, sink)
     ring = ProtectionRing(
         store,
         keys,
@@ -203,9 +219,17 @@ def open_store(location: str, *, read_only: bool = False) -> KeyStore:
     return opened
 
 
-def open_wrapper(address: str, events: EventSink | None = None) -> KeyWrapper:
+def open_wrapper(
+    address: str,
+    events: EventSink | None = None,
+    *,
+    credential: TokenCredential | None = None,
+) -> KeyWrapper:
     """
     Return the wrapper of an address.
+
+    Args:
+        credential: what signs in to Azure; other wrappers do without.
 
     Raises:
         ConfigError: the address is malformed, or what it names is missing.
@@ -218,6 +242,10 @@ def open_wrapper(address: str, events: EventSink | None = None) -> KeyWrapper:
             f"No wrapper is called {named.scheme!r}.",
             hint=f"There are {', '.join(f'{scheme}:' for scheme in _WRAPPERS)}.",
         )
+    if credential is not None and named.scheme == "azurekeyvault":
+        from kagimori.wrappers.azure_key_vault import wrapper_of
+
+        return wrapper_of(named, credential)
     sink = events or LoggedEvents()
     opened: KeyWrapper = import_module(module).open_wrapper(named, sink)
     return opened
@@ -254,22 +282,91 @@ def secret_files(address: str) -> tuple[Path, ...]:
     )
 
 
-def _store(location: str | KeyStore | None, *, read_only: bool) -> KeyStore:
-    named = location or os.environ.get(LOCATION)
+def location_from_environment() -> str | None:
+    """
+    Return the address of the ring that the environment names, or ``None``.
+
+    Raises:
+        ConfigError: it names two that differ.
+    """
+    container = os.environ.get(CONTAINER)
+    named = os.environ.get(LOCATION)
+    if not container:
+        return named or None
+    if named and open_store(named).name != open_store(container).name:
+        raise _two_ways(LOCATION, CONTAINER)
+    return container
+
+
+def wrapper_from_environment() -> str | None:
+    """
+    Return the address of the wrapper that the environment names, or ``None``.
+
+    Raises:
+        ConfigError: it names two that differ.
+    """
+    key = os.environ.get(VAULT_KEY)
+    named = os.environ.get(WRAPPER)
+    if not key:
+        return named or None
+    address = f"azurekeyvault:{key}"
+    if named and open_wrapper(named).name != open_wrapper(address).name:
+        raise _two_ways(WRAPPER, VAULT_KEY)
+    return named or address
+
+
+def _two_ways(ours: str, theirs: str) -> ConfigError:
+    return ConfigError(
+        f"{ours} and {theirs} name different things.",
+        hint="Unset one of them.",
+    )
+
+
+def _store(
+    location: str | KeyStore | BlobClient | None,
+    credential: TokenCredential | None,
+    *,
+    read_only: bool,
+) -> KeyStore:
+    named = location or location_from_environment()
     if not named:
         raise ConfigError(
             "No ring is named.", hint=f"Give a location, or set {LOCATION}."
         )
     if isinstance(named, str):
+        address = Address.parse(named)
+        if credential is not None and address.scheme in _AZURE_STORES:
+            from kagimori.ring_stores.azure_blob import store_of
+
+            return store_of(address, credential, read_only=read_only)
         return open_store(named, read_only=read_only)
-    return named
+    if _is_of(named, "azure.storage.blob"):
+        from kagimori.ring_stores.azure_blob import AzureBlobStore
+
+        client = cast("BlobClient", named)
+        return AzureBlobStore.from_blob_client(client, read_only=read_only)
+    return cast("KeyStore", named)
 
 
-def _wrapper(wrapper: str | KeyWrapper | None, sink: EventSink) -> KeyWrapper | None:
-    named = os.environ.get(WRAPPER) or None if wrapper is None else wrapper
+def _wrapper(
+    wrapper: str | KeyWrapper | CryptographyClient | None,
+    credential: TokenCredential | None,
+    sink: EventSink,
+) -> KeyWrapper | None:
+    named = wrapper_from_environment() if wrapper is None else wrapper
     if isinstance(named, str):
-        return open_wrapper(named, sink)
-    return named
+        return open_wrapper(named, sink, credential=credential)
+    if named is not None and _is_of(named, "azure.keyvault.keys"):
+        from kagimori.wrappers.azure_key_vault import AzureKeyVaultWrapper
+
+        client = cast("CryptographyClient", named)
+        return AzureKeyVaultWrapper.from_cryptography_client(client)
+    return cast("KeyWrapper | None", named)
+
+
+def _is_of(thing: object, package: str) -> bool:
+    # By name: whoever has no such client must not need its package.
+    return any(base.__module__.startswith(package) for base in type(thing).__mro__)
 
 
 def _application(

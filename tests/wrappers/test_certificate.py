@@ -52,6 +52,20 @@ class TestCertificateWrapper(KeyWrapperConformance):
         return (PASSWORD.decode(),)
 
 
+def test_it_says_which_certificate_an_envelope_needs():
+    """
+    By its thumbprint, also of envelopes that another certificate wrapped; of others nothing.
+    """
+    ring, other = identity("ring"), identity("other")
+    wrapper = CertificateWrapper(ring, [other])
+
+    assert ring.thumbprint == wrapper.newest()
+    assert ring.thumbprint == wrapper.key_of(wrapper.wrap(SECRET, CONTEXT))
+    old = CertificateWrapper(other).wrap(SECRET, CONTEXT)
+    assert other.thumbprint == wrapper.key_of(old)
+    assert wrapper.key_of(WrappedSecret(old.decryptor_type, "<a />")) is None
+
+
 def test_it_is_written_with_oaep():
     """
     The key transport is RSA-OAEP, the content AES-256-CBC, and the certificate is named.

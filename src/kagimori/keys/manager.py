@@ -24,6 +24,7 @@ from typing import Generic, TypeVar
 R = TypeVar("R")
 
 _JITTER = 0.2
+_MOST_ASKED_FOR = timedelta(minutes=5)
 _CHANCE = secrets.SystemRandom()
 
 
@@ -109,6 +110,8 @@ class KeyManager(Generic[R]):
     def failed(self, error: Exception, now: datetime) -> None:
         """
         Take the failure of a load or a probe; the ring that serves goes on serving.
+
+        Where the error says how long to wait (`retry_after`), the pause is not shorter.
         """
         self.error = error
         self.failures += 1
@@ -116,7 +119,13 @@ class KeyManager(Generic[R]):
         self._wanted = True
         pause = self.policy.retry_first * 2 ** min(self.failures - 1, 16)
         pause = min(pause, self.policy.retry_most)
-        self._retry_after = pause * (1 - _JITTER * self._chance())
+        pause *= 1 - _JITTER * self._chance()
+        asked = getattr(error, "retry_after", None)
+        if asked is not None:
+            # Who was asked to wait comes no earlier, and not together with all others.
+            wait = min(timedelta(seconds=asked), _MOST_ASKED_FOR)
+            pause = max(pause, wait * (1 + _JITTER * self._chance()))
+        self._retry_after = pause
 
     def notified(self) -> None:
         """
@@ -125,13 +134,19 @@ class KeyManager(Generic[R]):
         self._wanted = True
         self._failed_at = None
 
+    def may_seek(self, now: datetime) -> bool:
+        """
+        Say whether `unknown_id` would grant a reload; changes nothing, and needs no turn.
+        """
+        return _due(self._unknown_at, self.policy.unknown_id_every, now)
+
     def unknown_id(self, now: datetime) -> bool:
         """
         Say whether an id that the ring does not hold may cause a reload now.
 
         Ids come from attackers, so this is granted once in `unknown_id_every` and no more.
         """
-        if not _due(self._unknown_at, self.policy.unknown_id_every, now):
+        if not self.may_seek(now):
             return False
         self._unknown_at = now
         return True
@@ -170,6 +185,16 @@ class KeyManager(Generic[R]):
             self._probed_at + self.policy.probe_every,
             self.loaded_at + self._reload_after,
         )
+
+    def is_after_pause(self, now: datetime) -> bool:
+        """
+        Say whether nobody asked for two probe intervals if the ring is still what it was.
+
+        A store that was asked and failed makes no such pause: nobody waits for it again.
+        """
+        if self.confirmed_at is None or self.error is not None:
+            return False
+        return abs(now - self.confirmed_at) >= 2 * self.policy.probe_every
 
     def is_stale(self, now: datetime) -> bool:
         """

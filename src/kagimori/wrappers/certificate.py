@@ -126,6 +126,21 @@ class CertificateWrapper:
                 hint="Restore the ring from a backup.",
             ) from None
 
+    def key_of(self, wrapped: WrappedSecret) -> str | None:
+        """
+        Return the thumbprint of the certificate that an envelope needs, ``None`` if it is none.
+        """
+        try:
+            return _parts(wrapped)[0]
+        except (ValueError, RingMalformedError):
+            return None
+
+    def newest(self) -> str:
+        """
+        Return the thumbprint of the certificate that wraps.
+        """
+        return self._identity.thumbprint
+
     def __repr__(self) -> str:
         return f"<CertificateWrapper {self._identity.thumbprint}>"
 

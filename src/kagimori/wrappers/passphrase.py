@@ -43,6 +43,7 @@ from kagimori.errors import (
 )
 from kagimori.events import EventSink
 from kagimori.keys.protection import descriptor, xml
+from kagimori.keys.protection.forking import tell_of_forks
 from kagimori.keys.wrapping import WrappedSecret
 from kagimori.secret_sources import from_environment, from_file, warn_of_mode
 
@@ -116,6 +117,13 @@ class PassphraseWrapper:
         self._lock = threading.Lock()
         self._keks: dict[Derivation, bytes] = {}
         self._latest: Derivation | None = None
+        tell_of_forks(self)
+
+    def after_fork(self) -> None:
+        """
+        Renew the lock that a thread of the parent process may have held while it derived.
+        """
+        self._lock = threading.Lock()
 
     @property
     def name(self) -> str:

@@ -4,80 +4,19 @@ Live, beside real ASP.NET Core Data Protection, in both directions.
 
 from __future__ import annotations
 
-import json
-import subprocess
-from base64 import b64decode, b64encode
+from base64 import b64decode
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
-from kagimori import open_ring
 from kagimori.errors import ProtectionError
 from kagimori.keys.protection import ticks
 from kagimori.keys.protection.algorithms import ALGORITHMS
-from tests.wrappers.certificates import pfx
+from tests.dotnet import Peer
 
 pytestmark = pytest.mark.dp_peer
 
-APPLICATION, PURPOSES = "shop", ("cookie", "v2", "鍵")
 PAYLOADS = [b"", b"x", bytes(range(256)), b"y" * 20_000]
-
-
-class Peer:
-    """
-    The .NET process on one ring.
-    """
-
-    def __init__(self, program: Path, place: Path, layout: str, wrapped: str) -> None:
-        self._program = program
-        self._place = place
-        self.location = f"file://{place}/ring"
-        self._ring = ["--dir", str(place / "ring")]
-        if layout == "document":
-            self.location = f"file://{place}/ring.xml?layout=document"
-            self._ring = ["--document", str(place / "ring.xml")]
-        self.wrapper = "plaintext:"
-        if wrapped == "certificate":
-            path = place / "ring.pfx"
-            path.write_bytes(pfx("ring", b"secret"))
-            path.chmod(0o600)
-            self._ring += ["--pfx", str(path), "--password", "secret"]
-            self.wrapper = f"certificate:{path}?password=secret"
-
-    def run(
-        self, command: str, *arguments: str, given: list[str] | None = None
-    ) -> list:
-        done = subprocess.run(
-            [self._program, command, *self._ring, *arguments],
-            input="".join(f"{line}\n" for line in given or ()),
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=True,
-        )
-        return [json.loads(line) for line in done.stdout.splitlines()]
-
-    def keys(self) -> dict:
-        return self.run("list")[0]
-
-    def unprotect(self, payloads: list[str], *arguments: str) -> list:
-        return self.run("unprotect", *chain(), *arguments, given=payloads)
-
-    def protect(self, payloads: list[bytes], *arguments: str) -> list[str]:
-        lines = [b64encode(payload).decode() for payload in payloads]
-        said = self.run("protect", *chain(), *arguments, given=lines)
-        return [line["payload"] for line in said]
-
-    def ring(self, **options):
-        return open_ring(
-            self.location, application=APPLICATION, wrapper=self.wrapper, **options
-        )
-
-
-def chain() -> list[str]:
-    purposes = [part for purpose in PURPOSES for part in ("--purpose", purpose)]
-    return ["--app", APPLICATION, *purposes]
 
 
 @pytest.fixture(params=[("folder", "certificate"), ("document", "plain")], ids="-".join)
@@ -93,7 +32,7 @@ def test_dotnet_reads_what_we_made(peer: Peer):
     Our ring and payloads open there, our key is its default, and it makes none beside it.
     """
     ring = peer.ring()
-    protector = ring.protector(*PURPOSES)
+    protector = ring.protector(*peer.purposes)
     listed = peer.keys()
 
     assert (ring.current_key_id, False) == (listed["default"], listed["generate"])
@@ -115,7 +54,7 @@ def test_we_read_what_dotnet_made(peer: Peer):
     """
     payloads = peer.protect(PAYLOADS)
     ring = peer.ring()
-    protector = ring.protector(*PURPOSES)
+    protector = ring.protector(*peer.purposes)
 
     assert PAYLOADS == [protector.unprotect(payload).payload for payload in payloads]
     listed = peer.keys()
@@ -131,7 +70,7 @@ def test_both_write_to_one_ring(peer: Peer):
     Rotations and revocations of either side are followed by the other, and payloads go on.
     """
     ring = peer.ring()
-    protector = ring.protector(*PURPOSES)
+    protector = ring.protector(*peer.purposes)
     first, old = ring.current_key_id, protector.protect(b"old")
 
     made = peer.run("newkey", "--alg", "AES_256_CBC", "--mac", "HMACSHA512")[0]["id"]
@@ -174,7 +113,7 @@ def test_every_algorithm_goes_both_ways(dp_peer, tmp_path, name: str):
     A ring of each algorithm, made here: .NET opens ours and we open its payloads.
     """
     peer = Peer(dp_peer, tmp_path, "folder", "plain")
-    protector = peer.ring(algorithm=name).protector(*PURPOSES)
+    protector = peer.ring(algorithm=name).protector(*peer.purposes)
 
     opened = peer.unprotect([protector.protect(payload) for payload in PAYLOADS])
     assert PAYLOADS == [b64decode(line["plaintext"]) for line in opened]
@@ -188,7 +127,7 @@ def test_time_limited_payloads_go_both_ways(dp_peer, tmp_path):
     """
     peer = Peer(dp_peer, tmp_path, "folder", "plain")
     ring = peer.ring()
-    limited = ring.protector(*PURPOSES).time_limited()
+    limited = ring.protector(*peer.purposes).time_limited()
     ends = ring._live.now() + timedelta(days=1)
 
     ours = [limited.protect(b"x", expires_at=ends), limited.protect(b"y")]

@@ -137,11 +137,11 @@ def test_descriptors_of_every_kind_are_read(kind: str, inner: str, expected: str
         ),
         (
             "ManagedAuthenticatedEncryptorDescriptorDeserializer",
-            '<encryption algorithm="TripleDES" keyLength="192"/><validation algorithm="HMACSHA1"/>',
+            '<encryption algorithm="RC2" keyLength="128"/><validation algorithm="HMACSHA1"/>',
         ),
         (
             "ManagedAuthenticatedEncryptorDescriptorDeserializer",
-            '<encryption algorithm="Aes" keyLength="256"/><validation algorithm="HMACMD5"/>',
+            '<encryption algorithm="Aes" keyLength="256"/><validation algorithm="HMACRIPEMD160"/>',
         ),
     ],
 )

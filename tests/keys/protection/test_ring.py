@@ -529,7 +529,7 @@ def test_a_revoked_key_opens_nothing_any_more(world: World):
     states = {key.id: key.state.value for key in tuple(ring.keys())}
     assert {first: "revoked", ring.current_key_id: "current"} == states
     assert first != protector.unprotect(protector.protect(b"y")).key_id
-    dangerous = protector.dangerously_unprotect_bytes
+    dangerous = protector.unprotect_dangerously
     raw = world.ring().protector("a").protect_bytes(b"z")
     assert not dangerous(raw).was_revoked
 
@@ -709,7 +709,7 @@ def test_nobody_waits_for_a_slow_store_where_a_ring_is(world: World):
     assert 400 == len(done)
     assert 1 == world.store.probes - probes
     gate.set()
-    wait_until(lambda: ring.problem is None and not ring._live._flight.locked())
+    wait_until(lambda: ring.problem is None and not ring._live._flight.is_under_way)
 
 
 def test_many_threads_share_one_reload(world: World):
@@ -739,18 +739,23 @@ def test_many_threads_share_one_reload(world: World):
 
 def test_a_secret_is_unwrapped_once_and_when_it_is_needed(world: World):
     """
-    Old keys cost the vault nothing until a payload names them; a reload costs it nothing.
+    The current key, the waiting one and the last one are opened at the start; older ones cost
+    the vault nothing until a payload names them, and a reload costs it nothing.
     """
     ring = world.ring()
     old = ring.protector("a").protect(b"x")
-    ring.rotate(immediate=True)
+    for _ in range(3):
+        world.clock.advance(SECOND)
+        ring.rotate(immediate=True)
+    ring.rotate()
     world.wrapper.unwraps = 0
     fresh = world.ring()
-    assert 1 == world.wrapper.unwraps
+    assert 5 == len(fresh.keys())
+    assert 3 == world.wrapper.unwraps
     for _ in range(3):
         assert b"x" == fresh.protector("a").unprotect(old).payload
         fresh.refresh()
-    assert 2 == world.wrapper.unwraps
+    assert 4 == world.wrapper.unwraps
 
 
 def test_an_unreadable_key_is_asked_for_once_in_a_while(world: World):
@@ -763,7 +768,10 @@ def test_an_unreadable_key_is_asked_for_once_in_a_while(world: World):
     new.can_unwrap = lambda wrapped: wrapped.decryptor_type == "New.Xml, X"
     wrap = new.wrap
     new.wrap = lambda p, c: type(wrap(p, c))("New.Xml, X", wrap(p, c).child)
-    world.ring(wrapper=new, also_unwrap=[world.wrapper]).rotate(immediate=True)
+    turned = world.ring(wrapper=new, also_unwrap=[world.wrapper])
+    for _ in range(2):
+        world.clock.advance(SECOND)
+        turned.rotate(immediate=True)
     fresh = world.ring(wrapper=new, also_unwrap=[world.wrapper])
     world.wrapper.fault = VAULT_DOWN
     world.wrapper.unwraps = 0
@@ -815,7 +823,7 @@ def test_a_forked_worker_has_its_own_state(world: World):
     """
     ring = world.ring()
     protector = ring.protector("a")
-    assert ring._live._flight.acquire()
+    assert ring._live._flight.take()
     reader, writer = os.pipe()
     with warnings.catch_warnings():
         # Python 3.12 and later warn of threads that other tests may have left.
@@ -832,7 +840,7 @@ def test_a_forked_worker_has_its_own_state(world: World):
     with os.fdopen(reader, "rb") as pipe:
         sealed = pipe.read()
     os.waitpid(child, 0)
-    ring._live._flight.release()
+    ring._live._flight.land()
 
     assert b"child" == protector.unprotect_bytes(sealed).payload
     assert sealed[20:48] != protector.protect_bytes(b"child")[20:48]
@@ -849,7 +857,7 @@ def test_a_ring_closed_during_a_look_stays_closed(world: World):
     wait_until(lambda: world.store.probes + world.store.loads > 2)
     ring.close()
     gate.set()
-    wait_until(lambda: not ring._live._flight.locked())
+    wait_until(lambda: not ring._live._flight.is_under_way)
 
     assert not ring.is_ready
     with pytest.raises(KeyRingError, match="closed"):
@@ -873,7 +881,7 @@ def test_where_no_thread_can_be_had_the_ring_serves(world: World, monkeypatch):
     world.clock.advance(5 * SECOND)
     ring.protector("a").protect(b"x")
     wait_until(lambda: world.store.probes > probes)
-    wait_until(lambda: not ring._live._flight.locked())
+    wait_until(lambda: not ring._live._flight.is_under_way)
 
 
 def test_a_waiting_key_that_cannot_be_read_is_an_alarm_before_its_time(world: World):

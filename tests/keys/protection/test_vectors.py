@@ -276,7 +276,7 @@ def test_revocations_of_dotnet_hold():
             assert "revoked" in caught.value.detail
         else:
             assert plaintext == protector.unprotect(text).payload
-        opened = protector.dangerously_unprotect_bytes(frame.from_text(text))
+        opened = protector.unprotect_dangerously(text)
         assert (plaintext, payload["dangerous_was_revoked"]) == (
             opened.payload,
             opened.was_revoked,

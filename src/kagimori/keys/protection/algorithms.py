@@ -25,6 +25,10 @@ from kagimori.crypto.kdf import CounterKdf
 DEFAULT = "AES_256_GCM"
 """What new rings use."""
 
+AES = "AES"
+TRIPLE_DES = "3DES"
+"""Of custom configurations only; no key of ours is made for it."""
+
 
 @dataclass(frozen=True, slots=True)
 class ProtectionAlgorithm:
@@ -35,16 +39,18 @@ class ProtectionAlgorithm:
         name: our name of the combination, such as ``AES_256_CBC_HMACSHA256``.
         key_bytes: the length of the encryption key.
         mac: the digest of the HMAC; empty for GCM.
+        cipher: `AES` or `TRIPLE_DES`.
     """
 
     name: str
     key_bytes: int
     mac: str = ""
+    cipher: str = AES
 
     @property
     def is_gcm(self) -> bool:
         """
-        Whether this is AES-GCM; otherwise it is AES-CBC with HMAC.
+        Whether this is AES-GCM; otherwise it is CBC with HMAC.
         """
         return not self.mac
 
@@ -56,23 +62,38 @@ class ProtectionAlgorithm:
         return new_hash(self.mac).digest_size if self.mac else 0
 
     @property
+    def block_bytes(self) -> int:
+        """
+        The length of a block of the cipher, and of CBC's IV.
+        """
+        return BLOCK_BYTES if self.cipher == AES else 8
+
+    @property
     def context_header(self) -> bytes:
         """
         The bytes that bind a derived key to this algorithm (1.4).
         """
-        return _context_header(self.key_bytes, self.mac, self.mac_bytes)
+        return _context_header(self)
 
 
 @lru_cache(maxsize=64)
-def _context_header(key_bytes: int, mac: str, mac_bytes: int) -> bytes:
+def _context_header(row: ProtectionAlgorithm) -> bytes:
+    key_bytes, mac, mac_bytes = row.key_bytes, row.mac, row.mac_bytes
     keys = CounterKdf(b"").derive(b"", b"", key_bytes + mac_bytes)
     key, mac_key = keys[:key_bytes], keys[key_bytes:]
     if not mac:
         sizes = (key_bytes, NONCE_BYTES, BLOCK_BYTES, TAG_BYTES)
         tag = gcm_seal(key, bytes(NONCE_BYTES), b"")
         return b"\x00\x01" + _be32(sizes) + tag
-    sizes = (key_bytes, BLOCK_BYTES, mac_bytes, mac_bytes)
-    block = cbc_encrypt(key, bytes(BLOCK_BYTES), b"")
+    sizes = (key_bytes, row.block_bytes, mac_bytes, mac_bytes)
+    iv = bytes(row.block_bytes)
+    if row.cipher == TRIPLE_DES:
+        # Not at the top: most programs never meet it.
+        from kagimori.crypto import triple_des  # noqa: PLC0415
+
+        block = triple_des.cbc_encrypt(key, iv, b"")
+    else:
+        block = cbc_encrypt(key, iv, b"")
     return b"\x00\x00" + _be32(sizes) + block + hmac.digest(mac_key, b"", mac)
 
 
@@ -86,6 +107,17 @@ def cbc_hmac(key_bits: int, mac: str) -> ProtectionAlgorithm:
     """
     name = f"AES_{key_bits}_CBC_HMAC{mac.upper()}"
     return ProtectionAlgorithm(name, key_bits // 8, mac)
+
+
+def triple_des_hmac(key_bits: int, mac: str) -> ProtectionAlgorithm:
+    """
+    Return the row for Triple DES in CBC mode with the HMAC of a digest.
+
+    Args:
+        key_bits: 192, or 128 for two keys.
+    """
+    name = f"{TRIPLE_DES}_{key_bits}_CBC_HMAC{mac.upper()}"
+    return ProtectionAlgorithm(name, key_bits // 8, mac, TRIPLE_DES)
 
 
 def gcm(key_bits: int) -> ProtectionAlgorithm:

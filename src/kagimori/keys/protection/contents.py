@@ -16,13 +16,13 @@ Rules of this module:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from kagimori.errors import ConfigError, KeyRingError, RingMalformedError
 from kagimori.keys.protection import elements, ticks, xml
 from kagimori.keys.protection.descriptor import Unwrap
-from kagimori.keys.protection.elements import Revocation, RingState, StoredKey
+from kagimori.keys.protection.elements import Recovery, Revocation, RingState, StoredKey
 from kagimori.keys.protection.key import Material, ProtectionKey
 from kagimori.keys.protection.ticks import Ticks
 from kagimori.keys.store import Snapshot
@@ -76,6 +76,8 @@ class Contents:
         revocations: all revocations.
         state: what is ours.
         skipped: names of ``<key>`` elements whose id or dates could not be read.
+        recoveries: second envelopes, by key id.
+        by_raw_id: the keys by their ids as they lie in a frame.
     """
 
     version: str | None
@@ -83,6 +85,8 @@ class Contents:
     revocations: tuple[Revocation, ...]
     state: RingState
     skipped: tuple[str, ...]
+    recoveries: Mapping[str, Recovery] = field(default_factory=dict)
+    by_raw_id: Mapping[bytes, ProtectionKey] = field(default_factory=dict, repr=False)
 
     @property
     def is_blank(self) -> bool:
@@ -123,16 +127,28 @@ class Contents:
         if not active:
             yield from usable
 
+    def waiting(self, now: datetime) -> tuple[ProtectionKey, ...]:
+        """
+        Return the NEXT keys, the first to take over first.
+        """
+        return tuple(
+            key
+            for key in self.keys
+            if not key.is_revoked and key.timeline.activates > now
+        )
+
+    def current(self, now: datetime) -> ProtectionKey | None:
+        """
+        Return the key that protects by its times, whether or not it can be read.
+        """
+        return next(self.candidates(now), None)
+
     def next_turn(self, now: datetime) -> datetime | None:
         """
         Return when another key begins to protect, ``None`` if none waits.
         """
-        waiting = (
-            key.timeline.activates
-            for key in self.keys
-            if not key.is_revoked and key.timeline.activates > now
-        )
-        return min(waiting, default=None)
+        waiting = self.waiting(now)
+        return waiting[0].timeline.activates if waiting else None
 
     def is_behind(self, now: datetime, skew: timedelta) -> bool:
         """
@@ -163,6 +179,7 @@ def read(
     stored: dict[str, StoredKey] = {}
     revocations: list[Revocation] = []
     left_out: list[str] = []
+    recoveries: dict[str, Recovery] = {}
     state = RingState()
     for element in snapshot.elements:
         earlier = known.get(element.name.removeprefix("key-"))
@@ -171,9 +188,12 @@ def read(
         else:
             root = xml.parse(element.xml, what=f"The element {element.name}")
             if root.tag == "revocation":
-                revocations.append(elements.read_revocation(root))
+                revocations.append(elements.read_revocation(root, element.name))
             if elements.is_state(root):
                 state = elements.read_state(root)
+            if elements.is_recovery(root):
+                recovery = elements.read_recovery(root, element.name)
+                recoveries[recovery.key_id] = recovery
             if root.tag != "key":
                 continue
             try:
@@ -188,15 +208,47 @@ def read(
                 hint=f"Remove one of {stored[key.id].name} and {key.name}.",
             )
         stored[key.id] = key
-    keys = _lined_up(list(stored.values()), revocations, unwrap, known, now)
-    return Contents(snapshot.version, keys, tuple(revocations), state, tuple(left_out))
+    keys = _lined_up(
+        list(stored.values()),
+        revocations,
+        _Materials(unwrap, known, recoveries),
+        now,
+    )
+    return Contents(
+        snapshot.version,
+        keys,
+        tuple(revocations),
+        state,
+        tuple(left_out),
+        recoveries,
+        {key.raw_id: key for key in keys},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Materials:
+    """
+    The secrets of an earlier load, carried over, and those of keys that are new.
+    """
+
+    unwrap: Unwrap
+    known: Mapping[str, Material]
+    recoveries: Mapping[str, Recovery]
+
+    def of(self, stored: StoredKey) -> Material:
+        second = self.recoveries.get(stored.id)
+        recovery = None if second is None else second.wrapped
+        material = self.known.get(stored.id)
+        if material is None or material.stored is not stored:
+            return Material(stored, self.unwrap, recovery, material)
+        material.recovery = recovery
+        return material
 
 
 def _lined_up(
     stored: list[StoredKey],
     revocations: list[Revocation],
-    unwrap: Unwrap,
-    known: Mapping[str, Material],
+    materials: _Materials,
     now: datetime,
 ) -> tuple[ProtectionKey, ...]:
     revoked = _revoked(stored, revocations)
@@ -206,9 +258,6 @@ def _lined_up(
     successors = dict(zip((key.id for key in heirs), heirs[1:], strict=False))
     keys = []
     for one in stored:
-        material = known.get(one.id)
-        if material is None or material.stored is not one:
-            material = Material(one, unwrap)
         heir = successors.get(one.id)
         date = revoked.get(one.id)
         timeline = KeyTimeline(
@@ -221,7 +270,9 @@ def _lined_up(
             revoked=None if date is None else min(ticks.to_datetime(date), now),
             successor=heir.id if heir else None,
         )
-        keys.append(ProtectionKey(material, timeline, is_revoked=date is not None))
+        keys.append(
+            ProtectionKey(materials.of(one), timeline, is_revoked=date is not None)
+        )
     return tuple(keys)
 
 

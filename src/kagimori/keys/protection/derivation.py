@@ -27,7 +27,7 @@ from kagimori.crypto.aead import (
 )
 from kagimori.crypto.kdf import CounterKdf
 from kagimori.errors import ProtectionError
-from kagimori.keys.protection.algorithms import ProtectionAlgorithm
+from kagimori.keys.protection.algorithms import TRIPLE_DES, ProtectionAlgorithm
 from kagimori.keys.protection.frame import HEADER_BYTES, MAGIC
 
 MODIFIER_BYTES = 16
@@ -152,5 +152,12 @@ def sealer(
     """
     Return the sealer of a key for the purposes in an AAD.
     """
+    if algorithm.cipher == TRIPLE_DES:
+        # Not at the top: most programs never meet it.
+        from kagimori.keys.protection.triple_des import (  # noqa: PLC0415
+            TripleDesSealer,
+        )
+
+        return TripleDesSealer(kdf, algorithm, key_id, aad)
     kind = GcmSealer if algorithm.is_gcm else CbcHmacSealer
     return kind(kdf, algorithm, key_id, aad)

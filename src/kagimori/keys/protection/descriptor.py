@@ -8,16 +8,20 @@ version or namespace's age: .NET itself reads old ones.
 from __future__ import annotations
 
 import binascii
+import re
 from base64 import b64encode
 from collections.abc import Callable
 
 from kagimori.errors import KeyRingError, RingMalformedError
 from kagimori.keys.protection import xml
 from kagimori.keys.protection.algorithms import (
+    AES,
     ALGORITHMS,
+    TRIPLE_DES,
     ProtectionAlgorithm,
     cbc_hmac,
     gcm,
+    triple_des_hmac,
 )
 from kagimori.keys.wrapping import WrappedSecret
 
@@ -38,6 +42,20 @@ CERTIFICATE_DECRYPTOR = f"{_ASSEMBLY}.XmlEncryption.EncryptedXmlDecryptor{_SUFFI
 _AES_NAMES = frozenset(
     {"aes", "aesmanaged", "aescng", "aescryptoserviceprovider", "rijndaelmanaged"}
 )
+_TRIPLE_DES_NAMES = frozenset(
+    {"3des", "3des_112", "tripledes", "tripledescng", "tripledescryptoserviceprovider"}
+)
+_CIPHERS = {
+    **dict.fromkeys(_AES_NAMES, (AES, cbc_hmac, ("128", "192", "256"))),
+    **dict.fromkeys(_TRIPLE_DES_NAMES, (TRIPLE_DES, triple_des_hmac, ("128", "192"))),
+}
+# By letters and digits alone: .NET has HMACSHA3_256, CNG SHA3-256.
+_DIGESTS = {
+    **{name: name for name in ("md5", "sha1", "sha256", "sha384", "sha512")},
+    "sha3256": "sha3_256",
+    "sha3384": "sha3_384",
+    "sha3512": "sha3_512",
+}
 _NESTED_SECRETS = 16
 
 Unwrap = Callable[[WrappedSecret, str], str]
@@ -69,12 +87,14 @@ def read_algorithm(descriptor: xml.Element) -> ProtectionAlgorithm:
         if row is None:
             raise KeyRingError(f"The algorithm {name!r} is not known here.")
         return row
-    if class_name(cipher).lower() not in _AES_NAMES:
+    known = _CIPHERS.get(class_name(cipher).lower())
+    if known is None:
         raise KeyRingError(f"The cipher {cipher!r} is not known here.")
+    family, cbc, lengths = known
     bits = _attribute(inner, "encryption", "keyLength")
-    if bits not in {"128", "192", "256"}:
-        raise KeyRingError(f"AES has no key of {bits!r} bits.")
-    if kind == "CngGcmAuthenticatedEncryptorDescriptorDeserializer":
+    if bits not in lengths:
+        raise KeyRingError(f"{family} has no key of {bits!r} bits.")
+    if kind == "CngGcmAuthenticatedEncryptorDescriptorDeserializer" and family == AES:
         return gcm(int(bits))
     if kind == "CngCbcAuthenticatedEncryptorDescriptorDeserializer":
         digest = _attribute(inner, "hash", "algorithm")
@@ -83,10 +103,10 @@ def read_algorithm(descriptor: xml.Element) -> ProtectionAlgorithm:
         digest = digest.upper().removeprefix("HMAC")
     else:
         raise KeyRingError(f"The descriptor {kind!r} is not known here.")
-    mac = digest.lower().replace("-", "")
-    if mac not in {"sha1", "sha256", "sha384", "sha512"}:
+    mac = _DIGESTS.get(re.sub("[^a-z0-9]", "", digest.lower()))
+    if mac is None:
         raise KeyRingError(f"The digest {digest!r} is not known here.")
-    return cbc_hmac(int(bits), mac)
+    return cbc(int(bits), mac)
 
 
 def _attribute(inner: xml.Element, tag: str, name: str) -> str:
@@ -115,7 +135,7 @@ def read_secret(
     descriptor = xml.parse(text).find("descriptor")
     if descriptor is None:
         raise RingMalformedError(f"The key {key_id} has no descriptor.")
-    _unwrap_all(descriptor, key_id, unwrap)
+    open_secrets(descriptor, key_id, unwrap)
     inner = xml.only_child(descriptor)
     master = inner.find("masterKey")
     if master is None:
@@ -129,7 +149,14 @@ def read_secret(
     return read_algorithm(descriptor), secret
 
 
-def _unwrap_all(descriptor: xml.Element, key_id: str, unwrap: Unwrap) -> None:
+def open_secrets(descriptor: xml.Element, key_id: str, unwrap: Unwrap) -> None:
+    """
+    Put what was wrapped back in its place, in an outer ``<descriptor>``.
+
+    Raises:
+        KeyWrapError: as `unwrap` raises.
+        RingMalformedError: an envelope is not as it must be.
+    """
     for _ in range(_NESTED_SECRETS):
         parents = {child: parent for parent in descriptor.iter() for child in parent}
         wrapped = next(descriptor.iter(SECRET_TAG), None)

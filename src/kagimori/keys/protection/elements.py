@@ -27,6 +27,7 @@ STATE = "state"
 """The name of our state element in every store."""
 
 _STATE_TAG = f"{{{xml.KAGIMORI}}}state"
+_RECOVERY_TAG = f"{{{xml.KAGIMORI}}}recovery"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,7 @@ class StoredKey:
         text: the element as stored.
         algorithm: ``None`` where the descriptor names none that is known here.
         decryptors: the classes of what its secret is wrapped with; empty for a clear key.
+        opens_in_dotnet: whether .NET nodes may be able to open it.
     """
 
     id: str
@@ -49,6 +51,7 @@ class StoredKey:
     text: str = field(repr=False)
     algorithm: ProtectionAlgorithm | None
     decryptors: tuple[str, ...]
+    opens_in_dotnet: bool = True
 
     @property
     def is_clear(self) -> bool:
@@ -66,10 +69,12 @@ class Revocation:
     Attributes:
         key_id: ``None`` stands for ``*``.
         date: for one key it informs only; for ``*`` keys created strictly before it are revoked.
+        name: the element's name in the store; empty where it does not lie in one yet.
     """
 
     key_id: str | None
     date: Ticks
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +91,23 @@ class RingState:
     generation: int = 0
     application: str | None = None
     reasons: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """
+    The second envelope of a key, for when the first cannot be opened any more.
+
+    It lies apart from the key: a second ``<encryptedSecret>`` inside would make .NET call the
+    key unreadable.
+
+    Attributes:
+        name: the element's name in the store.
+    """
+
+    key_id: str
+    wrapped: WrappedSecret = field(repr=False)
+    name: str
 
 
 # --- names ---------------------------------------------------------------------------------
@@ -118,12 +140,21 @@ def friendly_name(root: xml.Element) -> str:
             if revocation.key_id is not None:
                 return f"revocation-{revocation.key_id}"
             return f"revocation-{ticks.write_compact(revocation.date)}"
+        if is_recovery(root):
+            return recovery_name(canonical_id(root.get("key", "")))
     except RingMalformedError:
         pass
     if root.tag == _STATE_TAG:
         return STATE
     digest = uuid.uuid5(uuid.NAMESPACE_URL, xml.write(root))
     return f"{re.sub('[^A-Za-z0-9_-]', '', xml.split(root.tag)[1])[:32]}-{digest}"
+
+
+def recovery_name(key_id: str) -> str:
+    """
+    Return the name of the element with a key's second envelope.
+    """
+    return f"recovery-{key_id}"
 
 
 # --- reading -------------------------------------------------------------------------------
@@ -136,6 +167,26 @@ def is_state(root: xml.Element) -> bool:
     return bool(root.tag == _STATE_TAG)
 
 
+def is_recovery(root: xml.Element) -> bool:
+    """
+    Whether a root element is a second envelope.
+    """
+    return bool(root.tag == _RECOVERY_TAG)
+
+
+def read_recovery(root: xml.Element, name: str) -> Recovery:
+    """
+    Read a second envelope.
+
+    Raises:
+        RingMalformedError: it names no key or holds no envelope.
+    """
+    wrapped = WrappedSecret(
+        root.get("decryptorType", ""), xml.write(xml.only_child(root))
+    )
+    return Recovery(canonical_id(root.get("key", "")), wrapped, name)
+
+
 def read_key(root: xml.Element, name: str, text: str) -> StoredKey:
     """
     Read id, dates and algorithm of a ``<key>``.
@@ -145,12 +196,10 @@ def read_key(root: xml.Element, name: str, text: str) -> StoredKey:
     """
     outer = root.find("descriptor")
     algorithm = None
-    decryptors: tuple[str, ...] = ()
+    types: tuple[str, ...] = ()
     if outer is not None:
         secrets = outer.iter(descriptor.SECRET_TAG)
-        decryptors = tuple(
-            descriptor.class_name(s.get("decryptorType", "")) for s in secrets
-        )
+        types = tuple(secret.get("decryptorType", "") for secret in secrets)
         try:
             algorithm = descriptor.read_algorithm(outer)
         except KeyRingError:
@@ -163,11 +212,17 @@ def read_key(root: xml.Element, name: str, text: str) -> StoredKey:
         name,
         text,
         algorithm,
-        decryptors,
+        tuple(map(descriptor.class_name, types)),
+        not any(map(_is_ours, types)),
     )
 
 
-def read_revocation(root: xml.Element) -> Revocation:
+def _is_ours(type_name: str) -> bool:
+    # No .NET package has these; whoever opens them is a node of ours.
+    return type_name.partition(",")[0].strip().startswith("Kagimori.")
+
+
+def read_revocation(root: xml.Element, name: str = "") -> Revocation:
     """
     Read a ``<revocation>``.
 
@@ -179,7 +234,7 @@ def read_revocation(root: xml.Element) -> Revocation:
         raise RingMalformedError("A revocation in the ring names no key.")
     named = key.get("id", "").strip()
     date = _date(root, "revocationDate")
-    return Revocation(None if named == "*" else canonical_id(named), date)
+    return Revocation(None if named == "*" else canonical_id(named), date, name)
 
 
 def read_state(root: xml.Element) -> RingState:
@@ -243,6 +298,16 @@ def revocation_element(revocation: Revocation, reason: str = "") -> xml.Element:
     xml.child(root, "revocationDate", text=ticks.write(revocation.date))
     xml.child(root, "key", {"id": revocation.key_id or "*"})
     xml.child(root, "reason", text=_printable(reason))
+    return root
+
+
+def recovery_element(key_id: str, wrapped: WrappedSecret) -> xml.Element:
+    """
+    Return the element with a key's second envelope.
+    """
+    attributes = {"key": key_id, "decryptorType": wrapped.decryptor_type}
+    root = xml.element(_RECOVERY_TAG, attributes)
+    root.append(xml.parse(wrapped.child, what="A wrapped secret"))
     return root
 
 

@@ -9,39 +9,37 @@ Rules of this module:
    time; whoever leaves the window sees to the next one, and I/O is done aside, in a thread that
    ends with it.
 3. One load at a time in a process (the *flight*), however many threads ask.
+4. A payload is opened by a ring that was confirmed within two probe intervals, or that could not
+   be: who comes after a pause waits for one look, and not for long. So a revocation holds
+   everywhere after two intervals.
+5. Ids come from attackers: one that is not known causes a load once in a while, and between
+   loads it costs no lock and no wait.
 """
 
 from __future__ import annotations
 
-import os
 import threading
-import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import NoReturn
 
 from kagimori.clock import Clock
-from kagimori.crypto.aead import REFUSED
-from kagimori.errors import (
-    KagimoriError,
-    KeyRingError,
-    UnknownKeyIdError,
-)
-from kagimori.events import Severity
+from kagimori.errors import KagimoriError, KeyRingError
 from kagimori.keys.manager import KeyManager, RefreshPolicy
-from kagimori.keys.protection import frame
-from kagimori.keys.protection.contents import (
-    Contents,
-    ProtectionPolicy,
-    overdue,
-)
+from kagimori.keys.protection import refusing
+from kagimori.keys.protection.alarm import Alarm
+from kagimori.keys.protection.contents import Contents, overdue
+from kagimori.keys.protection.flight import Flight
+from kagimori.keys.protection.forking import tell_of_forks
 from kagimori.keys.protection.key import ProtectionKey
-from kagimori.keys.protection.loader import Loaded, RingLoader, unreadable
+from kagimori.keys.protection.loader import Decide, Loaded, RingLoader, unreadable
+from kagimori.keys.protection.readiness import open_needed
 from kagimori.keys.protection.serving import NOTHING, Serving
 
 _BACK = timedelta(seconds=5)
 _BUSY = timedelta(seconds=1)
 _WAIT_FOR_FLIGHT = 2.0
+_WAIT_AFTER_PAUSE = 1.0
 
 
 class LiveRing:
@@ -56,24 +54,25 @@ class LiveRing:
     def __init__(
         self,
         loader: RingLoader,
-        policy: ProtectionPolicy,
         refresh: RefreshPolicy | None,
         clock: Clock,
         emit: Callable[..., None],
     ) -> None:
         self._loader = loader
-        self._policy = policy
+        self._policy = loader.options.policy
         self._clock = clock
         self._emit = emit
         self._manager: KeyManager[Contents] = KeyManager(refresh)
-        self._flight = threading.Lock()
+        self._alarm = Alarm(emit)
+        self._flight = Flight()
         self._loads = 0
         self._token: str | None = None
+        self._late: KagimoriError | None = None
         self._worry: KagimoriError | None = None
-        self._alarmed = ""
+        self._named: dict[str, datetime] = {}
         self._is_closed = False
         self._serving = NOTHING
-        _rings.add(self)
+        tell_of_forks(self)
 
     @property
     def is_ready(self) -> bool:
@@ -105,6 +104,13 @@ class LiveRing:
             )
         return contents
 
+    @property
+    def last_named(self) -> Mapping[str, datetime]:
+        """
+        When a payload last named a key other than the protecting one, here, by key id.
+        """
+        return self._named
+
     def is_stale(self, now: datetime) -> bool:
         """
         Whether nobody could confirm for a while that the ring is still as it serves.
@@ -133,16 +139,16 @@ class LiveRing:
                 raise KeyRingError("The ring is closed.")
             self._load(self.now())
 
-    def change(self, verb: Callable[[Contents, datetime], Loaded]) -> Loaded:
+    def change(self, decide: Decide) -> Loaded:
         """
         Let a verb change the stored ring, and serve the result at once.
 
         Raises:
-            KagimoriError: as the verb raises.
+            KagimoriError: as `RingLoader.change`.
         """
         with self._flight:
             now = self.now()
-            loaded = verb(self.contents, now)
+            loaded = self._loader.change(self.contents, now, decide)
             self._loaded(loaded, now)
         return loaded
 
@@ -151,7 +157,7 @@ class LiveRing:
         Look at the store if it is time, in this thread; at once done if another one does.
         """
         now = self.now()
-        if self._wants_look(now) and self._flight.acquire(blocking=False):
+        if self._wants_look(now) and self._flight.take():
             self._look()
 
     def _load(self, now: datetime) -> None:
@@ -172,32 +178,25 @@ class LiveRing:
         Let what was loaded serve, if a key of it can protect.
         """
         contents = loaded.contents
-        first: KagimoriError | None = None
-        opened: ProtectionKey | None = None
-        for key in contents.candidates(now):
-            try:
-                key.material.open()
-            except KagimoriError as error:
-                first = first or error
-                continue
-            opened = key
-            break
-        if opened is None:
-            raise unreadable(self._loader.store.name, first)
-        for key in contents.keys:
-            # So that the switch to a waiting key needs no vault at that instant.
-            if not key.is_revoked and key.timeline.activates > now:
-                try:
-                    key.material.open()
-                except KagimoriError as error:
-                    first = first or error
-        self._worry = (
-            loaded.worry or first or overdue(contents, opened, now, self._policy)
-        )
+        self._late = loaded.worry
+        if not self._judge(contents, now):
+            raise unreadable(self._loader.store.name, self._worry)
         self._manager.loaded(contents, now)
         self._loads += 1
         self._settle(contents, now)
         self._tell()
+
+    def _judge(self, contents: Contents, now: datetime) -> bool:
+        """
+        Open what is needed first, and note what is wrong; return whether anything protects.
+        """
+        ready = open_needed(contents, now)
+        if ready.protecting is None:
+            self._worry = ready.worry
+            return False
+        late = overdue(contents, ready.protecting, now, self._policy)
+        self._worry = self._late or ready.worry or late
+        return True
 
     def _failed(self, error: KagimoriError, now: datetime) -> None:
         self._manager.failed(error, now)
@@ -240,12 +239,15 @@ class LiveRing:
         serving = self._serving
         now = self._clock.now()
         if not serving.begins <= now < serving.ends:
-            serving = self._turn(now)
+            serving = self._turn(now, wait=self._manager.is_after_pause(now))
         key = serving.by_id.get(raw_id)
         if key is None:
             serving = self._seek(raw_id, now)
             key = serving.by_id[raw_id]
-        return key, key is serving.current
+        if key is serving.current:
+            return key, True
+        self._named[key.id] = now
+        return key, False
 
     def key_at_hand(self, raw_id: bytes) -> tuple[ProtectionKey, bool] | None:
         """
@@ -263,13 +265,17 @@ class LiveRing:
             return None
         return key, key is serving.current
 
-    def _turn(self, now: datetime) -> Serving:
+    def _turn(self, now: datetime, *, wait: bool = False) -> Serving:
         """
         See to the next window: another key, or a look at the store in a thread of its own.
         """
         contents = self.contents
         if self._wants_look(now):
             self._look_aside()
+            if wait:
+                # Rule 4.
+                self._flight.landed(_WAIT_AFTER_PAUSE)
+                contents = self.contents
         return self._settle(contents, now)
 
     def _wants_look(self, now: datetime) -> bool:
@@ -280,14 +286,14 @@ class LiveRing:
         current = next(
             (key for key in contents.candidates(now) if key.material.is_open), None
         )
-        ends = max(self._manager.next_look(now), now + _BUSY)
+        # Rule 4: while a look after a pause is under way, no use goes by without seeing it.
+        is_open = not self._manager.is_after_pause(now)
+        ends = max(self._manager.next_look(now), now + _BUSY) if is_open else now
         turn = contents.next_turn(now)
         if turn is not None:
             ends = min(ends, turn)
         before = self._serving.current
-        serving = Serving(
-            now - _BACK, ends, current, {key.raw_id: key for key in contents.keys}
-        )
+        serving = Serving(now - _BACK, ends, current, contents.by_raw_id)
         self._serving = serving
         # Another thread may have loaded, or closed, between our reading and our writing; then
         # what we put there is too old, and its revoked keys would serve on.
@@ -301,7 +307,7 @@ class LiveRing:
         return serving
 
     def _look_aside(self) -> None:
-        if not self._flight.acquire(blocking=False):
+        if not self._flight.take():
             return
         try:
             threading.Thread(
@@ -309,7 +315,7 @@ class LiveRing:
             ).start()
         except RuntimeError:
             # No thread can be had (the interpreter ends, or a limit): serve what there is.
-            self._flight.release()
+            self._flight.land()
 
     def _look(self) -> None:
         try:
@@ -319,80 +325,72 @@ class LiveRing:
             if self._manager.wants_load(now):
                 self._load(now)
             elif (contents := self._manager.ring) is not None:
+                if getattr(self._worry, "transient", False):
+                    # What a vault did not open a while ago it may open now.
+                    self._judge(contents, now)
+                    self._tell()
                 self._settle(contents, now)
         except KagimoriError as error:
             if self._manager.error is not error:
                 self._failed(error, self.now())
         finally:
-            self._flight.release()
+            self._flight.land()
 
     def _seek(self, raw_id: bytes, now: datetime) -> Serving:
         """
         Look for an id that the ring does not hold: wait for a load that runs, or cause one.
         """
-        loads = self._loads
-        has_looked = self._flight.acquire(timeout=_WAIT_FOR_FLIGHT)
-        if has_looked:
-            try:
-                if (
-                    raw_id not in self._serving.by_id
-                    and loads == self._loads
-                    and self._manager.unknown_id(now)
-                ):
-                    self._load(now)
-            except KagimoriError:
-                pass
-            finally:
-                self._flight.release()
+        # Rule 5: in a flood this takes no lock, since the next load is not granted yet.
+        has_looked = self._flight.landed(_WAIT_FOR_FLIGHT)
+        if (
+            raw_id not in self._serving.by_id
+            and has_looked
+            and self._manager.may_seek(now)
+        ):
+            has_looked = self._sought(raw_id, now)
         if raw_id in self._serving.by_id:
             return self._serving
         # Nobody knows that there is no such key where the store could not be asked.
         error = self._manager.error
-        raise UnknownKeyIdError(
-            REFUSED,
+        raise refusing.unknown_key(
+            self._loader.store.name,
+            self._manager.ring,
+            raw_id,
+            self._manager.loaded_at,
             transient=not has_looked or bool(getattr(error, "transient", False)),
-            detail=f"the ring at {self._loader.store.name} holds no key {frame.id_text(raw_id)}; "
-            f"last loaded {self._manager.loaded_at}",
         )
 
-    # --- telling, forking ------------------------------------------------------------------
+    def _sought(self, raw_id: bytes, now: datetime) -> bool:
+        """
+        Load because of an unknown id; return whether the store was asked by anybody.
+        """
+        loads = self._loads
+        if not self._flight.take(within=_WAIT_FOR_FLIGHT):
+            return False
+        try:
+            if (
+                raw_id not in self._serving.by_id
+                and loads == self._loads
+                and self._manager.unknown_id(now)
+            ):
+                self._load(now)
+        except KagimoriError:
+            pass
+        finally:
+            self._flight.land()
+        return True
 
     def _tell(self) -> None:
-        problem = self.problem
-        code = problem.text if problem else ""
-        if code == self._alarmed:
-            return
-        self._alarmed = code
-        if problem is None:
-            self._emit("ring.recovered")
-            return
-        self._emit(
-            "ring.unreadable" if self._manager.error else "ring.troubled",
-            Severity.ALARM,
-            code=problem.code,
-            text=problem.text,
-            hint=problem.hint,
-            detail=problem.detail,
-        )
+        self._alarm.tell(self.problem, is_unreadable=self._manager.error is not None)
 
-    def _after_fork(self) -> None:
-        # A thread of the parent may have held these, and it does not exist here.
-        self._flight = threading.Lock()
+    def after_fork(self) -> None:
+        """
+        Renew the locks that a thread of the parent process may have held.
+        """
+        self._flight.renew()
         contents = self._manager.ring
         for key in contents.keys if contents else ():
             key.material.renew_lock()
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a ring is not pickled")
-
-
-_rings: weakref.WeakSet[LiveRing] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for ring in list(_rings):
-        ring._after_fork()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

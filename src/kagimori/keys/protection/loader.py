@@ -4,7 +4,8 @@ Loading a protection ring and writing to it, over a store and wrappers.
 Rules of this module:
 
 1. A writer decides on what was just read and commits by compare-and-swap; who loses reads again
-   and adopts what the winner wrote: N processes on an empty store make one key.
+   and decides anew on what the winner wrote: N processes on an empty store make one key. This
+   is the only retry loop.
 2. Nothing is minted while anything is unreadable, while a ring that served has vanished, or
    while the clock runs before the ring's newest key.
 3. An adapter's surprise leaves here as a declared error.
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -24,13 +25,13 @@ from kagimori.errors import (
     KagimoriError,
     KeyRingError,
     KeyWrapError,
-    NextKeyWaitsError,
     RingMissingError,
+    RingReadOnlyError,
     RingUnreadableError,
     StoreError,
 )
 from kagimori.events import Severity
-from kagimori.keys.protection import descriptor, minting
+from kagimori.keys.protection import minting
 from kagimori.keys.protection.algorithms import ProtectionAlgorithm
 from kagimori.keys.protection.contents import (
     Contents,
@@ -38,21 +39,18 @@ from kagimori.keys.protection.contents import (
     read,
     successor_due,
 )
-from kagimori.keys.store import KeyStore, Snapshot
-from kagimori.keys.wrapping import KeyWrapper, WrappedSecret
+from kagimori.keys.protection.envelopes import Envelopes
+from kagimori.keys.protection.minting import Minted
+from kagimori.keys.protection.parallel import in_parallel
+from kagimori.keys.protection.plan import NOTHING_TO_DO, Birth, Plan
+from kagimori.keys.protection.verbs import Terms
+from kagimori.keys.store import Element, KeyStore, Snapshot
 
 ATTEMPTS = 20
 """How often a writer decides anew after losing to another one."""
 
-_DOTNET_SIGHT = timedelta(days=3)
-"""After how long a .NET node has seen a new key, at the latest, with a day to spare."""
-
-_REMEDIES = {
-    "DpapiXmlDecryptor": "It is wrapped by Windows DPAPI, which only that machine or user "
-    "opens: export the ring there.",
-    "DpapiNGXmlDecryptor": "It is wrapped by Windows DPAPI-NG, which only members of its "
-    "domain open: export the ring there.",
-}
+Decide = Callable[[Contents, datetime], Plan]
+"""What a verb is to the loop: it may be asked several times, each time on a newer ring."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,21 +64,31 @@ class RingOptions:
     create: bool
     algorithm: ProtectionAlgorithm
     policy: ProtectionPolicy
+    nodes_see: timedelta = timedelta(seconds=10)
+
+    @property
+    def terms(self) -> Terms:
+        """
+        What verbs go by.
+        """
+        return Terms(self.policy, self.nodes_see)
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
     """
-    What a load brought.
+    What a load or a change brought.
 
     Attributes:
         worry: why a successor that is due could not be made.
-        added: the id of the key that this load added.
+        added: the id of the key that this added.
+        plan: what was decided, and committed unless it was empty.
     """
 
     contents: Contents
     worry: KagimoriError | None = None
     added: str | None = None
+    plan: Plan = NOTHING_TO_DO
 
 
 class RingLoader:
@@ -94,15 +102,13 @@ class RingLoader:
     def __init__(
         self,
         store: KeyStore,
-        wrapper: KeyWrapper | None,
-        also_unwrap: Sequence[KeyWrapper],
+        envelopes: Envelopes,
         options: RingOptions,
         emit: Callable[..., None],
     ) -> None:
         self.store = store
-        self.wrapper = wrapper
-        self._unwrappers = (*([wrapper] if wrapper else []), *also_unwrap)
-        self._options = options
+        self.envelopes = envelopes
+        self.options = options
         self._emit = emit
 
     def probe(self) -> str | None:
@@ -117,7 +123,7 @@ class RingLoader:
         except KagimoriError:
             raise
         except Exception as error:
-            raise _surprise(self.store.name, error) from error
+            raise store_surprise(self.store.name, error) from error
 
     def load(self, serving: Contents | None, now: datetime) -> Loaded:
         """
@@ -130,53 +136,125 @@ class RingLoader:
             KagimoriError: see `ProtectionRing.start`.
         """
         contents = self._read(serving, now)
+        try:
+            return self._settled(contents, serving, now, self._scheduled)
+        except KagimoriError as error:
+            if not contents.keys:
+                raise
+            # What is there goes on serving; only the successor is missing.
+            return Loaded(contents, worry=error)
+
+    def change(self, serving: Contents | None, now: datetime, decide: Decide) -> Loaded:
+        """
+        Read the ring, let a verb decide on it, and commit what it decided.
+
+        Raises:
+            RingReadOnlyError: the ring was opened read-only.
+            KagimoriError: as the verb, the store or a wrapper raises.
+        """
+        if self.options.read_only:
+            raise RingReadOnlyError(
+                f"The ring at {self.store.name} was opened read-only.",
+                hint="Open it for writing elsewhere.",
+            )
+        return self._settled(self._read(serving, now), serving, now, decide)
+
+    # --- the loop --------------------------------------------------------------------------
+
+    def _settled(
+        self,
+        contents: Contents,
+        serving: Contents | None,
+        now: datetime,
+        decide: Decide,
+    ) -> Loaded:
+        made: Minted | None = None
         for attempt in range(ATTEMPTS):
-            if contents.is_blank:
-                self._require_creation()
-            due = successor_due(contents, now, self._options.policy)
-            if due is None or self._options.read_only:
-                return Loaded(contents)
-            try:
-                self._require_whole(contents, now)
-                added = self._add(contents, serving, now, due)
-            except KagimoriError as error:
-                if not contents.keys:
-                    raise
-                # What is there goes on serving; only the successor is missing.
-                return Loaded(contents, worry=error)
-            if added is not None:
-                return added
+            if made is not None and contents.get(made.key_id) is not None:
+                # The answer to our own commit was lost, and what came after it was a conflict.
+                return Loaded(contents, added=made.key_id)
+            plan = decide(contents, now)
+            if plan.is_empty:
+                return Loaded(contents, plan=plan)
+            born: Minted | None = None
+            if plan.birth is not None:
+                born = made = self._born(plan.birth, plan, contents, now, made)
+            snapshot = self._committed(contents, plan, born)
+            if snapshot is not None:
+                added = born.key_id if born else None
+                if added is not None:
+                    self._emit("key.published", key=added, use="protection")
+                for name, severity, fields in plan.tales:
+                    self._emit(name, severity, **fields)
+                after = self._understood(snapshot, serving, now)
+                return Loaded(after, added=added, plan=plan)
             time.sleep(secrets.SystemRandom().uniform(0, 0.002 * min(attempt, 8)))
             contents = self._read(serving, now)
-        raise _contention()
+        raise ContentionError(
+            "Too many writers changed the ring at once.",
+            hint="Try again in a moment.",
+            transient=True,
+        )
 
-    def rotate(
+    def _scheduled(self, contents: Contents, now: datetime) -> Plan:
+        if contents.is_blank:
+            self._require_creation()
+        due = successor_due(contents, now, self.options.policy)
+        if due is None or self.options.read_only:
+            return NOTHING_TO_DO
+        return Plan(birth=Birth(*due))
+
+    def _born(
         self,
-        serving: Contents,
+        birth: Birth,
+        plan: Plan,
+        contents: Contents,
         now: datetime,
-        *,
-        activates: datetime | None,
-        immediate: bool,
-        reason: str,
-    ) -> Loaded:
+        made: Minted | None,
+    ) -> Minted:
         """
-        Add a key; see `ProtectionRing.rotate`.
+        Make a key that was decided on, unless an earlier attempt made it already.
         """
-        for _ in range(ATTEMPTS):
-            contents = self._read(serving, now)
-            self._require_whole(contents, now)
-            waiting = contents.next_turn(now)
-            if waiting is not None and not immediate:
-                date = f"{waiting:%Y-%m-%dT%H:%M:%SZ}"
-                raise NextKeyWaitsError(
-                    f"A key waits already; it takes over at {date}.", activates=date
-                )
-            at = now if immediate else max(activates or now + _DOTNET_SIGHT, now)
-            expires = at + self._options.policy.lifetime
-            added = self._add(contents, serving, now, (at, expires), reason)
-            if added is not None:
-                return added
-        raise _contention()
+        self._require_whole(contents, now, {cut.key_id for cut in plan.cuts})
+        wrapper = minting.require_writer(
+            self.store, self.envelopes.wrapper, read_only=self.options.read_only
+        )
+        minting.refuse_born_revoked(contents, now)
+        if made is not None and made.birth == birth:
+            return made
+        at = birth.activates
+        return minting.mint(
+            wrapper,
+            self.options.algorithm,
+            now,
+            birth,
+            self.envelopes.recovery,
+            [key.id for key in contents.keys if key.timeline.activates == at],
+        )
+
+    def _committed(
+        self, contents: Contents, plan: Plan, made: Minted | None
+    ) -> Snapshot | None:
+        """
+        Commit; ``None`` when another writer was faster.
+        """
+        reasons = dict(plan.reasons)
+        born: tuple[Element, ...] = ()
+        if made is not None:
+            born = made.elements
+            if made.birth.reason:
+                reasons[made.key_id] = made.birth.reason
+        state = minting.state_after(contents, self.options.application, reasons)
+        try:
+            return self.store.commit(
+                (*plan.add, *born, state), plan.remove, contents.version
+            )
+        except ConflictError:
+            return None
+        except KagimoriError:
+            raise
+        except Exception as error:
+            raise store_surprise(self.store.name, error) from error
 
     def _read(self, serving: Contents | None, now: datetime) -> Contents:
         try:
@@ -184,7 +262,7 @@ class RingLoader:
         except KagimoriError:
             raise
         except Exception as error:
-            raise _surprise(self.store.name, error) from error
+            raise store_surprise(self.store.name, error) from error
         return self._understood(snapshot, serving, now)
 
     def _understood(
@@ -193,7 +271,7 @@ class RingLoader:
         known = {key.id: key.material for key in serving.keys} if serving else {}
         for material in known.values():
             material.forget_failure()
-        contents = read(snapshot, self._unwrap, known, now, self._skipped)
+        contents = read(snapshot, self.envelopes.unwrap, known, now, self._skipped)
         # A ring that served and is gone (an unmounted share, an emptied bucket) is not a
         # ring that never was: minting another would cut everybody off.
         if serving is not None and contents.is_blank:
@@ -204,87 +282,43 @@ class RingLoader:
         return contents
 
     def _require_creation(self) -> None:
-        if self._options.read_only or not self._options.create:
+        if self.options.read_only or not self.options.create:
             raise RingMissingError(
                 f"There is no ring at {self.store.name}, and none is to be made.",
                 hint="Check the location; a ring that was there must be brought back.",
             )
 
-    def _require_whole(self, contents: Contents, now: datetime) -> None:
+    def _require_whole(
+        self, contents: Contents, now: datetime, gone: Collection[str]
+    ) -> None:
+        """
+        Refuse to make a key beside one that cannot be read, unless the change revokes that one.
+        """
         if contents.skipped:
             raise RingUnreadableError(
                 f"The key element {contents.skipped[0]} of the ring cannot be read, so no key "
                 "is made beside it.",
                 hint="Restore or remove that element.",
             )
-        if contents.is_behind(now, self._options.policy.skew):
+        if contents.is_behind(now, self.options.policy.skew):
             raise KeyRingError(
                 "The ring holds a key made later than now by this machine's clock, so no key is "
                 "made.",
                 hint="Set the clock right.",
             )
-        for key in contents.keys:
-            if not key.is_revoked:
-                try:
-                    key.material.open()
-                except KagimoriError as error:
-                    raise unreadable(self.store.name, error) from error
-
-    def _add(
-        self,
-        contents: Contents,
-        serving: Contents | None,
-        now: datetime,
-        dates: tuple[datetime, datetime],
-        reason: str = "",
-    ) -> Loaded | None:
-        """
-        Make a key and commit it; ``None`` when another writer was faster.
-        """
-        options = self._options
-        wrapper = minting.require_writer(
-            self.store, self.wrapper, read_only=options.read_only
-        )
-        minting.refuse_born_revoked(contents, now)
+        needed = [
+            key.material
+            for key in contents.keys
+            if not key.is_revoked and key.id not in gone
+        ]
         try:
-            made = minting.mint(wrapper, options.algorithm, now, *dates)
-        except KagimoriError:
-            raise
-        except Exception as error:  # noqa: BLE001 - rule 3
-            raise _wrap_surprise(wrapper.name, error) from None
-        reasons = {made.key_id: reason} if reason else {}
-        state = minting.state_after(contents, options.application, reasons)
-        try:
-            snapshot = self.store.commit((made.element, state), (), contents.version)
-        except ConflictError:
-            return None
-        except KagimoriError:
-            raise
-        except Exception as error:
-            raise _surprise(self.store.name, error) from error
-        self._emit("key.published", key=made.key_id, use="protection")
-        return Loaded(self._understood(snapshot, serving, now), added=made.key_id)
-
-    def _unwrap(self, wrapped: WrappedSecret, key_id: str) -> str:
-        if descriptor.is_null(wrapped):
-            return descriptor.null_unwrap(wrapped)
-        failure: KagimoriError | None = None
-        for wrapper in self._unwrappers:
-            if not wrapper.can_unwrap(wrapped):
-                continue
-            try:
-                return wrapper.unwrap(wrapped, key_id)
-            except KagimoriError as error:
-                failure = error
-            except Exception as error:  # noqa: BLE001 - rule 3
-                failure = _wrap_surprise(wrapper.name, error)
-        if failure is not None:
-            raise failure
-        kind = descriptor.class_name(wrapped.decryptor_type)
-        raise KeyWrapError(
-            f"The key {key_id} is wrapped for {kind}, which nothing named here opens.",
-            hint=_REMEDIES.get(kind, "Name the wrapper that this ring was made with."),
-        )
+            in_parallel([one.open for one in needed if not one.is_open])
+            for one in needed:
+                # What this process opened before it was wrapped anew proves nothing of now.
+                if one.is_inherited and one.trouble is not None:
+                    raise one.trouble
+        except KagimoriError as error:
+            raise unreadable(self.store.name, error) from error
 
     def _skipped(self, name: str, why: str) -> None:
         self._emit("ring.key_skipped", Severity.WARNING, element=name, why=why)
@@ -305,26 +339,19 @@ def unreadable(where: str, error: KagimoriError | None) -> KagimoriError:
     text = f"The ring at {where} is there but cannot be read: {error.text}"
     if isinstance(error, KeyWrapError):
         return KeyWrapError(
-            text, hint=error.hint, detail=error.detail, transient=error.transient
+            text,
+            hint=error.hint,
+            detail=error.detail,
+            transient=error.transient,
+            retry_after=error.retry_after,
         )
     return RingUnreadableError(text, hint=error.hint, detail=error.detail)
 
 
-def _surprise(where: str, error: Exception) -> StoreError:
+def store_surprise(where: str, error: Exception) -> StoreError:
+    """
+    Return the declared error of a store that failed in an unforeseen way (rule 3).
+    """
     kind = type(error).__name__
     text = f"The ring's store {where} failed in an unforeseen way."
     return StoreError(text, detail=f"{kind}: {error}", transient=True)
-
-
-def _wrap_surprise(name: str, error: Exception) -> KeyWrapError:
-    # Only the class is kept: the message of a foreign error may quote what was unwrapped.
-    text = f"The wrapper {name} failed in an unforeseen way."
-    return KeyWrapError(text, detail=type(error).__name__, transient=True)
-
-
-def _contention() -> ContentionError:
-    return ContentionError(
-        "Too many writers changed the ring at once.",
-        hint="Try again in a moment.",
-        transient=True,
-    )

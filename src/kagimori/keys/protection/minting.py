@@ -12,23 +12,25 @@ Rules of this module:
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from secrets import token_bytes
+from secrets import randbelow, token_bytes
 from typing import Protocol, runtime_checkable
 
 from kagimori.crypto.digests import equal
 from kagimori.errors import (
     InsecureConfigError,
+    KeyRingError,
     KeyStateError,
-    KeyWrapError,
     RingReadOnlyError,
 )
-from kagimori.keys.protection import descriptor, elements, ticks, xml
+from kagimori.keys.protection import descriptor, elements, rewriting, ticks, xml
 from kagimori.keys.protection.algorithms import ProtectionAlgorithm
 from kagimori.keys.protection.contents import Contents, revoked_before
 from kagimori.keys.protection.elements import RingState
+from kagimori.keys.protection.envelopes import wrap_checked
+from kagimori.keys.protection.plan import Birth
 from kagimori.keys.store import Element, KeyStore
 from kagimori.keys.wrapping import KeyWrapper
 
@@ -53,10 +55,14 @@ class SharedPlace(Protocol):
 class Minted:
     """
     A key that was made but not stored.
+
+    Attributes:
+        elements: the key and, where there is one, its second envelope.
     """
 
     key_id: str
-    element: Element
+    birth: Birth
+    elements: tuple[Element, ...]
 
 
 def require_writer(
@@ -97,31 +103,51 @@ def mint(
     wrapper: KeyWrapper,
     algorithm: ProtectionAlgorithm,
     created: datetime,
-    activates: datetime,
-    expires: datetime,
+    birth: Birth,
+    recovery: KeyWrapper | None = None,
+    rivals: Collection[str] = (),
 ) -> Minted:
     """
     Make a key, wrap it and prove that it can be read back.
 
+    Args:
+        recovery: wraps it a second time, for disaster recovery.
+        rivals: ids of keys that activate at the same instant; the new one comes before them.
+
     Raises:
-        KeyWrapError: the wrapper refuses, or gives back something else.
+        KeyWrapError: a wrapper refuses, or gives back something else.
     """
-    key_id = str(uuid.UUID(bytes=token_bytes(16), version=4))
+    key_id = _fresh_id(rivals)
     master = token_bytes(MASTER_BYTES)
     secret = descriptor.secret_text(master)
-    wrapped = wrapper.wrap(secret, key_id)
-    dates = tuple(ticks.from_datetime(date) for date in (created, activates, expires))
+    dates = tuple(
+        ticks.from_datetime(date) for date in (created, birth.activates, birth.expires)
+    )
+    wrapped = wrap_checked(wrapper, secret, key_id)
     root = elements.key_element(
         key_id, (dates[0], dates[1], dates[2]), algorithm, wrapped
     )
-    element = Element(elements.friendly_name(root), xml.write(root))
-    row, back = descriptor.read_secret(key_id, element.xml, wrapper.unwrap)
+    made = [Element(elements.friendly_name(root), xml.write(root))]
+    row, back = descriptor.read_secret(key_id, made[0].xml, lambda *_: secret)
     if row != algorithm or not equal(back, master):
-        raise KeyWrapError(
-            f"What {wrapper.name} wrapped does not unwrap to the same; nothing was stored.",
-            hint="Wrapping and unwrapping must use the same key.",
+        raise KeyRingError(
+            "A key that was made does not read back; nothing was stored."
         )
-    return Minted(key_id, element)
+    if recovery is not None:
+        second = wrap_checked(recovery, secret, key_id)
+        made.append(rewriting.recovery_element(key_id, second))
+    return Minted(key_id, birth, tuple(made))
+
+
+def _fresh_id(rivals: Collection[str]) -> str:
+    made = uuid.UUID(bytes=token_bytes(16), version=4)
+    first = min((uuid.UUID(rival).time_low for rival in rivals), default=0)
+    if first and made.time_low >= first:
+        # Of keys that activate at one instant all readers take the smallest id. A little below
+        # is enough, so that there is room for many; what is left of chance is plenty.
+        low = first - 1 - randbelow(max(1, first // 16))
+        made = uuid.UUID(fields=(low, *made.fields[1:]))
+    return str(made)
 
 
 def state_after(
@@ -130,7 +156,9 @@ def state_after(
     """
     Return our state element for the commit that follows `contents`.
     """
-    merged = {**contents.state.reasons, **reasons}
+    # The newest come last, so that the oldest go first.
+    merged = {k: v for k, v in contents.state.reasons.items() if k not in reasons}
+    merged.update(reasons)
     kept = dict(list(merged.items())[-_MOST_REASONS:])
     named = contents.state.application
     state = RingState(

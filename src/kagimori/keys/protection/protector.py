@@ -15,8 +15,6 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Protocol
 
-import msgspec
-
 from kagimori.crypto.aead import REFUSED
 from kagimori.crypto.digests import b64url_encode
 from kagimori.errors import (
@@ -29,35 +27,13 @@ from kagimori.keys.protection import frame, ticks
 from kagimori.keys.protection.derivation import Sealer
 from kagimori.keys.protection.key import Material, ProtectionKey
 from kagimori.keys.protection.ticks import Ticks
+from kagimori.keys.protection.unprotected import DangerousUnprotected, Unprotected
 
 _MAGIC = frame.MAGIC
 _SPLIT = len(frame.MAGIC)
 _HEADER = frame.HEADER_BYTES
 _EXPIRY_BYTES = 8
 _MOST_SEALERS = 256
-
-
-class Unprotected(msgspec.Struct, frozen=True, gc=False):
-    """
-    What a payload held.
-
-    Attributes:
-        payload: the bytes that were protected.
-        needs_renewal: whether the key is no longer the current one; protect again when you can.
-        key_id: the key that opened it.
-        expires: when a time-limited payload ends, rounded down to the microsecond; ``None``
-            where there is no limit.
-        was_revoked: whether the key is revoked; only a dangerous read gets that far.
-    """
-
-    payload: bytes
-    needs_renewal: bool
-    key_id: str
-    expires: datetime | None = None
-    was_revoked: bool = False
-
-    def __repr__(self) -> str:
-        return f"<Unprotected {len(self.payload)} bytes, key {self.key_id}>"
 
 
 class KeySource(Protocol):
@@ -202,9 +178,9 @@ class Protector:
         sealer = self._sealers.get(key.material) or self._opening_sealer(key)
         return Unprotected(sealer.open(protected), not is_current, key.id)
 
-    def dangerously_unprotect_bytes(self, protected: bytes) -> Unprotected:
+    def unprotect_dangerously(self, protected: str | bytes) -> DangerousUnprotected:
         """
-        Return what was protected although its key may be revoked.
+        Return what was protected although its key may be revoked (1.9).
 
         Whoever stole the key may have made the payload: this is for re-protecting what lies
         in a trusted place, and for nothing that came over a wire.
@@ -212,11 +188,13 @@ class Protector:
         Raises:
             ProtectionError: altered, of other purposes, or of another ring.
         """
-        frame.check(protected)
-        key, is_current = self._source.opening_key(protected[_SPLIT:_HEADER])
-        payload = self._opening_sealer(key).open(protected)
+        data = frame.from_text(protected) if isinstance(protected, str) else protected
+        frame.check(data)
+        key, is_current = self._source.opening_key(data[_SPLIT:_HEADER])
+        sealer = self._sealers.get(key.material) or self._opening_sealer(key)
+        payload = sealer.open(data)
         renew = key.is_revoked or not is_current
-        return Unprotected(payload, renew, key.id, None, key.is_revoked)
+        return DangerousUnprotected(payload, renew, key.is_revoked, key.id)
 
     def _sealer(self, key: ProtectionKey) -> Sealer:
         sealer = key.sealer(frame.authenticated_data(key.raw_id, self._purposes))
@@ -319,10 +297,7 @@ class TimeLimitedProtector:
             ProtectionError: as `Protector.unprotect_bytes`.
         """
         opened = self._inner.unprotect_bytes(protected)
-        payload, expiry = split_expiry(opened.payload)
-        if ticks.from_datetime(self._source.now()) > expiry:
-            raise PayloadExpiredError(REFUSED, detail="the payload has expired")
-        expires = None if expiry == ticks.MOST else ticks.to_datetime(expiry)
+        payload, expires = self._unexpired(opened.payload)
         return Unprotected(payload, opened.needs_renewal, opened.key_id, expires)
 
     def unprotect(self, protected: str) -> Unprotected:
@@ -334,6 +309,26 @@ class TimeLimitedProtector:
             ProtectionError: as `Protector.unprotect`.
         """
         return self.unprotect_bytes(frame.from_text(protected))
+
+    def unprotect_dangerously(self, protected: str | bytes) -> DangerousUnprotected:
+        """
+        Return what was protected although its key may be revoked; its expiry holds.
+
+        Raises:
+            PayloadExpiredError: sound, but its time is over (a `ProtectionError` too).
+            ProtectionError: as `Protector.unprotect_dangerously`.
+        """
+        opened = self._inner.unprotect_dangerously(protected)
+        payload, expires = self._unexpired(opened.payload)
+        return DangerousUnprotected(
+            payload, opened.needs_renewal, opened.was_revoked, opened.key_id, expires
+        )
+
+    def _unexpired(self, plaintext: bytes) -> tuple[bytes, datetime | None]:
+        payload, expiry = split_expiry(plaintext)
+        if ticks.from_datetime(self._source.now()) > expiry:
+            raise PayloadExpiredError(REFUSED, detail="the payload has expired")
+        return payload, None if expiry == ticks.MOST else ticks.to_datetime(expiry)
 
     def _expiry(
         self, expires_in: timedelta | None, expires_at: datetime | None

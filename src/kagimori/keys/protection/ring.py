@@ -5,42 +5,41 @@ A protection ring as applications hold it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import NoReturn
+from typing import NoReturn, Protocol, runtime_checkable
 
 from kagimori.clock import Clock, SystemClock
-from kagimori.errors import ConfigError, KagimoriError
+from kagimori.errors import ConfigError, KagimoriError, KeyRingError
 from kagimori.events import Event, EventSink, NullSink, Severity
 from kagimori.keys.manager import RefreshPolicy
 from kagimori.keys.protection import frame
 from kagimori.keys.protection.algorithms import ALGORITHMS, DEFAULT
 from kagimori.keys.protection.contents import Contents, ProtectionPolicy
+from kagimori.keys.protection.envelopes import Envelopes
+from kagimori.keys.protection.key import ProtectionKey
 from kagimori.keys.protection.live import LiveRing
-from kagimori.keys.protection.loader import Loaded, RingLoader, RingOptions
+from kagimori.keys.protection.loader import RingLoader, RingOptions
+from kagimori.keys.protection.operating import RingVerbs
+from kagimori.keys.protection.outcomes import ProtectionKeyView
 from kagimori.keys.protection.protector import Protector
 from kagimori.keys.store import KeyStore
-from kagimori.keys.timeline import KeyState, KeyTimeline
 from kagimori.keys.wrapping import KeyWrapper
 
 
-@dataclass(frozen=True, slots=True)
-class ProtectionKeyView:
+@runtime_checkable
+class KnowsHowLong(Protocol):
     """
-    What may be shown of a key.
-
-    Attributes:
-        wrapped_by: the classes of the envelopes around its secret; empty for a clear key.
+    A store that knows whether what it holds lasts; others need not say.
     """
 
-    id: str
-    algorithm: str
-    timeline: KeyTimeline
-    state: KeyState
-    wrapped_by: tuple[str, ...]
+    def lost_at_restart(self) -> str:
+        """
+        Say why it does not last; empty where it does.
+        """
+        ...
 
 
-class ProtectionRing:
+class ProtectionRing(RingVerbs):
     """
     A ring of symmetric keys, in the format of ASP.NET Core Data Protection. Thread-safe.
 
@@ -51,8 +50,10 @@ class ProtectionRing:
         wrapper: wraps new keys and unwraps; ``None`` reads clear rings only.
         application: the application name, ``None`` for no discriminator.
         also_unwrap: further wrappers, for reading only.
+        recovery: opens keys whose first envelope is lost, and gives new ones a second envelope.
         read_only: never write; a ring that is not there is an error.
         create: make the first key where there is none.
+        require_lasting: refuse a store that says that it does not outlive its container.
         algorithm: of new keys, one of `kagimori.keys.protection.algorithms.ALGORITHMS`.
     """
 
@@ -63,8 +64,10 @@ class ProtectionRing:
         *,
         application: str | None,
         also_unwrap: Sequence[KeyWrapper] = (),
+        recovery: KeyWrapper | None = None,
         read_only: bool = False,
         create: bool = True,
+        require_lasting: bool = False,
         algorithm: str = DEFAULT,
         policy: ProtectionPolicy | None = None,
         refresh: RefreshPolicy | None = None,
@@ -75,16 +78,19 @@ class ProtectionRing:
         self._clock = clock or SystemClock()
         self._events = events or NullSink()
         self._read_only = read_only
-        policy = policy or ProtectionPolicy()
+        self._require_lasting = require_lasting
+        refresh = refresh or RefreshPolicy()
         options = RingOptions(
             application=application,
             read_only=read_only,
             create=create,
             algorithm=ALGORITHMS[algorithm],
-            policy=policy,
+            policy=policy or ProtectionPolicy(),
+            nodes_see=2 * refresh.probe_every,
         )
-        self._loader = RingLoader(store, wrapper, also_unwrap, options, self._emit)
-        self._live = LiveRing(self._loader, policy, refresh, self._clock, self._emit)
+        envelopes = Envelopes(wrapper, also_unwrap, recovery)
+        self._loader = RingLoader(store, envelopes, options, self._emit)
+        self._live = LiveRing(self._loader, refresh, self._clock, self._emit)
 
     # --- for applications ------------------------------------------------------------------
 
@@ -138,7 +144,21 @@ class ProtectionRing:
         """
         What wraps new keys, for people; never a secret.
         """
-        return self._loader.wrapper.name if self._loader.wrapper else "none"
+        wrapper = self._loader.envelopes.wrapper
+        return wrapper.name if wrapper else "none"
+
+    @property
+    def application(self) -> str | None:
+        """
+        The application's name; ``None`` for no name.
+        """
+        return self._root[0].decode() if self._root else None
+
+    def now(self) -> datetime:
+        """
+        Return the time by the ring's clock.
+        """
+        return self._clock.now()
 
     @property
     def is_read_only(self) -> bool:
@@ -161,6 +181,16 @@ class ProtectionRing:
         """
         return self._live.contents.state.generation
 
+    @property
+    def lost_at_restart(self) -> str:
+        """
+        Why the ring does not outlive this container or machine.
+
+        Empty where it does, and where its store cannot tell.
+        """
+        store = self._loader.store
+        return store.lost_at_restart() if isinstance(store, KnowsHowLong) else ""
+
     def is_stale(self, now: datetime | None = None) -> bool:
         """
         Whether nobody could confirm for a while that the ring is still as it serves.
@@ -173,15 +203,26 @@ class ProtectionRing:
         """
         contents = self._live.contents
         at = now or self._clock.now()
-        return tuple(
-            ProtectionKeyView(
-                key.id,
-                key.algorithm,
-                key.timeline,
-                contents.state_of(key, at),
-                key.stored.decryptors,
-            )
-            for key in contents.keys
+        return tuple(self._shown(contents, key, at) for key in contents.keys)
+
+    def _view(self, contents: Contents, key_id: str) -> ProtectionKeyView:
+        key = contents.get(key_id)
+        if key is None:
+            raise KeyRingError(f"The ring holds no key {key_id} any more.")
+        return self._shown(contents, key, self._clock.now())
+
+    def _shown(
+        self, contents: Contents, key: ProtectionKey, now: datetime
+    ) -> ProtectionKeyView:
+        return ProtectionKeyView(
+            key.id,
+            key.algorithm,
+            key.timeline,
+            contents.state_of(key, now),
+            key.stored.decryptors,
+            contents.state.reasons.get(key.id, ""),
+            self._live.last_named.get(key.id),
+            key.id in contents.recoveries,
         )
 
     def close(self) -> None:
@@ -202,8 +243,18 @@ class ProtectionRing:
             KeyWrapError: its keys cannot be unwrapped.
             StoreError: the store does not answer (then `transient`) or refuses.
             InsecureConfigError: a new ring was asked for without a wrapper.
+            ConfigError: the place does not last, and that was required.
         """
+        lost = self.lost_at_restart
+        if lost and self._require_lasting:
+            raise ConfigError(
+                f"{lost}: everybody would be signed out then.",
+                hint="Mount a volume there, or name a ring in a database or a blob.",
+            )
         self._live.load()
+        if lost:
+            self._emit("ring.not_lasting", Severity.WARNING, text=lost)
+        self._compare_application()
 
     def refresh(self) -> None:
         """
@@ -223,36 +274,21 @@ class ProtectionRing:
         """
         self._live.tick()
 
-    def rotate(
-        self,
-        *,
-        activates: datetime | None = None,
-        immediate: bool = False,
-        reason: str = "",
-    ) -> ProtectionKeyView:
+    def _compare_application(self) -> None:
         """
-        Add a key: a successor for later, or, where `immediate`, one that protects from now on.
-
-        .NET nodes that share the ring see a new key up to a day later, so without a date the
-        successor activates in three days. An immediate key is an emergency for them.
-
-        Args:
-            activates: when it takes over; an instant that is past counts as now.
-            reason: kept in the ring's state.
-
-        Raises:
-            NextKeyWaitsError: a key waits already, and this one is not to be immediate.
-            RingReadOnlyError: the ring was opened read-only.
-            KagimoriError: as `start`.
+        Tell where the ring was made for an application whose name looks almost like ours.
         """
-
-        def verb(contents: Contents, now: datetime) -> Loaded:
-            return self._loader.rotate(
-                contents, now, activates=activates, immediate=immediate, reason=reason
+        made_for, ours = self._live.contents.state.application, self.application
+        if made_for in (None, ours) or ours is None:
+            return
+        # What hosts gained and lost from version to version: separators, blanks, case.
+        if _bare(made_for) == _bare(ours):
+            self._emit(
+                "ring.application_differs",
+                Severity.WARNING,
+                made_for=made_for,
+                opened_as=ours,
             )
-
-        added = self._live.change(verb).added
-        return next(view for view in self.keys() if view.id == added)
 
     def _emit(
         self, name: str, severity: Severity = Severity.INFO, **fields: str
@@ -265,3 +301,7 @@ class ProtectionRing:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a ring is not pickled")
+
+
+def _bare(application: str | None) -> str:
+    return (application or "").strip().rstrip("/\\").casefold()

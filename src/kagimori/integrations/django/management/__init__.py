@@ -1,0 +1,3 @@
+"""
+The commands that the app adds to ``manage.py``.
+"""

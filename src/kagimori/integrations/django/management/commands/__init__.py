@@ -1,0 +1,3 @@
+"""
+One module for each command, named as Django calls it.
+"""

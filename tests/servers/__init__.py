@@ -1,0 +1,3 @@
+"""
+Real servers that tests start for themselves: on loopback, on a free port, in a folder of their own.
+"""
