@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import sys
 
-from bench import families, library, service
+from bench import families, library, rings, service
 from bench.figure import MissingPeerError
 from bench.machine import conditions
 from bench.table import write_table
 
-FIGURES = {**library.FIGURES, **service.FIGURES, **families.FIGURES}
+FIGURES = {**library.FIGURES, **rings.FIGURES, **service.FIGURES, **families.FIGURES}
 
 
 def main(names: list[str]) -> int:

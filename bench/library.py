@@ -179,7 +179,7 @@ def protect_fernet() -> Figure:
     )
 
 
-def _dp_peer() -> Path:
+def dp_peer() -> Path:
     """
     Return the path of dp-peer.
     """
@@ -188,47 +188,6 @@ def _dp_peer() -> Path:
     if not peer.is_file():
         raise MissingPeerError("dp-peer is not here; name it in KAGIMORI_DP_PEER")
     return peer
-
-
-def protect_dotnet() -> Figure:
-    """
-    Time a protect and an unprotect of 200 bytes against ASP.NET Core's own.
-    """
-    peer = _dp_peer()
-    with tempfile.TemporaryDirectory() as name:
-        ring, protector, plaintext = _protection(Path(name))
-        payload = protector.protect_bytes(plaintext)
-
-        def round_trip() -> None:
-            protector.protect_bytes(plaintext)
-            protector.unprotect_bytes(payload)
-
-        def dotnet() -> float:
-            said = subprocess.run(
-                [
-                    peer,
-                    *("bench", "--dir", f"{name}/dotnet", "--null-wrap"),
-                    *("--app", "bench", "--purpose", "bench"),
-                    *("--alg", "AES_256_GCM", "--size", "200", "--seconds", "0.3"),
-                ],
-                check=True,
-                capture_output=True,
-            ).stdout
-            answer: dict[str, float] = json.loads(said)
-            return answer["protect_us"] + answer["unprotect_us"]
-
-        ours, theirs = in_turns(microseconds(round_trip), dotnet)
-        ring.close()
-    return Figure(
-        "protect-dotnet",
-        "`protect_bytes` and `unprotect_bytes` of 200 bytes against ASP.NET Core's own",
-        _round_trips("`dp-peer bench`, compiled code warmed by 20,000 calls"),
-        "µs",
-        Better.LOWER,
-        1.0,
-        ours,
-        theirs,
-    )
 
 
 def library_import() -> Figure:
@@ -261,6 +220,5 @@ FIGURES = {
     "jws-sign": jws_sign,
     "verify": verifier,
     "protect-fernet": protect_fernet,
-    "protect-dotnet": protect_dotnet,
     "import": library_import,
 }

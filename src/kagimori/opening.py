@@ -1,18 +1,7 @@
 """
 Opening a protection ring by the addresses of its store and its wrapper.
 
-The library's own small composition root: adapters are imported here, and only the one that is
-named.
-
-    location   file:///folder                        one file an element, as .NET has it
-               file:///ring.xml?layout=document      one document
-    wrapper    passphrase:env:NAME                   from an environment variable
-               passphrase:file:/path                 from a file, without its last line break
-               certificate:/path                     .pfx, .p12 or PEM; options, joined by &:
-                  ?password=… password-env=NAME password-file=/path
-                  key=/key.pem                       the private key, where it lies apart
-                  also=/old.pfx                      another certificate, for reading; repeatable
-               plaintext:                            none; whoever reads the store has the keys
+The library's own small composition root; `kagimori.adapters` has the table of kinds.
 
 Rules of this module:
 
@@ -25,17 +14,21 @@ Rules of this module:
 from __future__ import annotations
 
 import enum
-import logging
 import os
-from collections.abc import Mapping
-from importlib import import_module
-from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal, cast
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
-from kagimori.addresses import Address, absolute_path
+from kagimori.adapters import (
+    LoggedEvents,
+    has_literal_secret,
+    open_store,
+    open_wrapper,
+    secret_files,
+)
+from kagimori.addresses import Address
 from kagimori.clock import Clock
 from kagimori.errors import ConfigError, InsecureConfigError
-from kagimori.events import Event, EventSink, Severity
+from kagimori.events import EventSink
 from kagimori.keys.protection.ring import ProtectionRing
 from kagimori.keys.store import KeyStore
 from kagimori.keys.wrapping import KeyWrapper
@@ -66,31 +59,6 @@ VAULT_KEY = "DataProtectionKeyIdentifier"
 
 _AZURE_STORES = frozenset({"azblob", "https"})
 
-# Imported when named, and no other: a cloud's client takes up to a second to import.
-_STORES: Mapping[str, str] = {
-    "file": "kagimori.ring_stores.files",
-    "azblob": "kagimori.ring_stores.azure_blob",
-    "https": "kagimori.ring_stores.azure_blob",
-    "s3": "kagimori.ring_stores.s3",
-    "sqlite": "kagimori.ring_stores.sql",
-    "postgresql": "kagimori.ring_stores.sql",
-    "mysql": "kagimori.ring_stores.sql",
-    "mariadb": "kagimori.ring_stores.sql",
-    "redis": "kagimori.ring_stores.redis",
-    "rediss": "kagimori.ring_stores.redis",
-}
-_WRAPPERS: Mapping[str, str] = {
-    "passphrase": "kagimori.wrappers.passphrase",
-    "certificate": "kagimori.wrappers.certificate_files",
-    "azurekeyvault": "kagimori.wrappers.azure_key_vault",
-    "awskms": "kagimori.wrappers.aws_kms",
-    "gcpkms": "kagimori.wrappers.gcp_kms",
-    "vault": "kagimori.wrappers.vault_transit",
-    "pkcs11": "kagimori.wrappers.pkcs11",
-    "plaintext": "kagimori.wrappers.plaintext",
-}
-_SECRET_OPTIONS = frozenset({"password", "token", "pin", "sig", "sas", "account-key"})
-
 
 class _LeftOut(enum.Enum):
     LEFT_OUT = enum.auto()
@@ -100,32 +68,14 @@ LEFT_OUT: Final = _LeftOut.LEFT_OUT
 """Stands for an argument that was not given, where ``None`` means something."""
 
 
-class LoggedEvents:
-    """
-    An `EventSink` that writes to the logger ``kagimori``, for those who name no other.
-    """
-
-    _LEVELS: Mapping[Severity, int] = {
-        Severity.INFO: logging.DEBUG,
-        Severity.WARNING: logging.WARNING,
-        Severity.ALARM: logging.ERROR,
-    }
-
-    def emit(self, event: Event) -> None:
-        """
-        Log the event.
-        """
-        fields = " ".join(f"{name}={value}" for name, value in event.fields.items())
-        level = self._LEVELS[event.severity]
-        logging.getLogger("kagimori").log(level, "%s %s", event.name, fields)
-
-
 def open_ring(
-    location: str | KeyStore | BlobClient | None = None,
+    location: str | KeyStore | BlobClient | Callable[[], Any] | None = None,
     *,
     application: str | Literal[_LeftOut.LEFT_OUT] | None = LEFT_OUT,
     wrapper: str | KeyWrapper | CryptographyClient | None = None,
     credential: TokenCredential | None = None,
+    also_unwrap: Sequence[str | KeyWrapper] = (),
+    recovery: str | KeyWrapper | None = None,
     read_only: bool = False,
     create: bool = True,
     algorithm: str | None = None,
@@ -136,7 +86,8 @@ def open_ring(
     Open a key ring; make it, with its first key, where there is none yet.
 
     Args:
-        location: where the ring lies, or a `KeyStore`, or a client of an Azure blob; left out:
+        location: where the ring lies, or a `KeyStore`, or a client of an Azure blob, or a
+            function that connects to Redis or (DB-API) to a database; left out:
             ``KAGIMORI_RING``, or what App Service calls ``DataProtectionBlobContainerUri``.
         application: the application's name, which separates what several applications protect
             with one ring; ``None`` for none (then any other without a name reads it). Left
@@ -145,6 +96,8 @@ def open_ring(
             left out: ``KAGIMORI_RING_WRAPPER``, or App Service's ``DataProtectionKeyIdentifier``.
             Without one only a ring of clear keys opens, and no key is added to it.
         credential: what signs in to Azure; left out: ``DefaultAzureCredential``.
+        also_unwrap: further wrappers, for reading: what keys were wrapped by before.
+        recovery: wraps every new key a second time, for the day on which the first is lost.
         read_only: never write, not even a successor; protecting still works.
         create: whether a missing ring is made.
         algorithm: of keys made from now on, such as ``AES_256_CBC_HMACSHA256``; left out:
@@ -175,6 +128,8 @@ def open_ring(
     ring = ProtectionRing(
         store,
         keys,
+        also_unwrap=[_opened(each, credential, sink) for each in also_unwrap],
+        recovery=None if recovery is None else _opened(recovery, credential, sink),
         application=_application(application),
         read_only=read_only,
         create=create,
@@ -194,92 +149,6 @@ def open_ring(
         ) from error
     _warn_of_place(ring, store, sink)
     return ring
-
-
-def open_store(location: str, *, read_only: bool = False) -> KeyStore:
-    """
-    Return the store of an address.
-
-    Raises:
-        ConfigError: the address is malformed or of no kind that is known.
-    """
-    if ":" not in location:
-        raise ConfigError(
-            "A ring's location begins with its kind and a colon, not with a path.",
-            hint="Write file:///folder, or file:///ring.xml?layout=document.",
-        )
-    address = Address.parse(location)
-    module = _STORES.get(address.scheme)
-    if module is None:
-        raise ConfigError(
-            f"No store of rings is called {address.scheme!r}.",
-            hint=f"There are {', '.join(f'{scheme}:' for scheme in _STORES)}.",
-        )
-    opened: KeyStore = import_module(module).open_store(address, read_only=read_only)
-    return opened
-
-
-def open_wrapper(
-    address: str,
-    events: EventSink | None = None,
-    *,
-    credential: TokenCredential | None = None,
-) -> KeyWrapper:
-    """
-    Return the wrapper of an address.
-
-    Args:
-        credential: what signs in to Azure; other wrappers do without.
-
-    Raises:
-        ConfigError: the address is malformed, or what it names is missing.
-        KeyWrapError: the wrapping key cannot be read.
-    """
-    named = Address.parse(address)
-    module = _WRAPPERS.get(named.scheme)
-    if module is None:
-        raise ConfigError(
-            f"No wrapper is called {named.scheme!r}.",
-            hint=f"There are {', '.join(f'{scheme}:' for scheme in _WRAPPERS)}.",
-        )
-    if credential is not None and named.scheme == "azurekeyvault":
-        from kagimori.wrappers.azure_key_vault import wrapper_of
-
-        return wrapper_of(named, credential)
-    sink = events or LoggedEvents()
-    opened: KeyWrapper = import_module(module).open_wrapper(named, sink)
-    return opened
-
-
-def has_literal_secret(address: str) -> bool:
-    """
-    Whether an address holds a secret itself; servers refuse such ones (K10).
-    """
-    named = Address.parse(address)
-    return named.password is not None or bool(_SECRET_OPTIONS & set(named.options))
-
-
-def secret_files(address: str) -> tuple[Path, ...]:
-    """
-    Return the files with secrets that an address names, to have their modes checked.
-
-    Raises:
-        ConfigError: the address is malformed.
-    """
-    named = Address.parse(address)
-    if named.scheme == "certificate":
-        from kagimori.wrappers.certificate_files import named_files
-
-        return named_files(named)
-    kind, _, path = named.path.partition(":")
-    if named.scheme == "passphrase" and kind == "file":
-        return (absolute_path(path, "A passphrase's file"),)
-    return tuple(
-        absolute_path(value, "A secret's file")
-        for name in named.options
-        if name.endswith("-file")
-        for value in named.options[name]
-    )
 
 
 def location_from_environment() -> str | None:
@@ -323,7 +192,7 @@ def _two_ways(ours: str, theirs: str) -> ConfigError:
 
 
 def _store(
-    location: str | KeyStore | BlobClient | None,
+    location: str | KeyStore | BlobClient | Callable[[], Any] | None,
     credential: TokenCredential | None,
     *,
     read_only: bool,
@@ -345,6 +214,10 @@ def _store(
 
         client = cast("BlobClient", named)
         return AzureBlobStore.from_blob_client(client, read_only=read_only)
+    if callable(named):
+        from kagimori.ring_stores import factories
+
+        return factories.store_of(named, read_only=read_only)
     return cast("KeyStore", named)
 
 
@@ -362,6 +235,14 @@ def _wrapper(
         client = cast("CryptographyClient", named)
         return AzureKeyVaultWrapper.from_cryptography_client(client)
     return cast("KeyWrapper | None", named)
+
+
+def _opened(
+    wrapper: str | KeyWrapper, credential: TokenCredential | None, sink: EventSink
+) -> KeyWrapper:
+    if isinstance(wrapper, str):
+        return open_wrapper(wrapper, sink, credential=credential)
+    return wrapper
 
 
 def _is_of(thing: object, package: str) -> bool:

@@ -82,7 +82,7 @@ def test_commands_that_a_page_names_exist(path: Path):
     spans = "\n".join(re.findall(r"`([^`\n]+)`", text))
     shown = "\n".join([spans, *(block for _, block in code(path))])
 
-    for target in re.findall(r"^(?:\$ )?make ([a-z]+)\b", shown, re.MULTILINE):
+    for target in re.findall(r"^(?:\$ )?make ([a-z-]+)\b", shown, re.MULTILINE):
         assert target in make_targets()
     for words in re.findall(r"^(?:\$ )?kagimori ([a-z][a-z ]*)", shown, re.MULTILINE):
         command: click.Command = main

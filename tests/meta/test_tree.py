@@ -58,7 +58,10 @@ def test_no_source_file_is_longer_than_400_lines():
     long = {
         str(path): lines
         for path, text in text_files()
-        if path.parts[0] == "src" and (lines := text.count("\n")) > 400
+        if path.parts[0] == "src"
+        # A catalogue of texts has one reason to change, however long it is.
+        and path.suffix != ".json"
+        and (lines := text.count("\n")) > 400
     }
 
     assert {} == long

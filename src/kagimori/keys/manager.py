@@ -38,6 +38,7 @@ class RefreshPolicy:
         reload_every: how often everything is read anew although no probe saw a change; up to a
             fifth less, by chance, so that many instances do not come at once.
         unknown_id_every: how often an unknown id may cause a reload.
+        peek_every: how often one may cause a cheap probe before its time.
         retry_first: the pause after a first failed load; it doubles up to `retry_most`.
         stale_after: how long a ring counts as fresh after it was last confirmed.
     """
@@ -45,6 +46,7 @@ class RefreshPolicy:
     probe_every: timedelta = timedelta(seconds=5)
     reload_every: timedelta = timedelta(minutes=5)
     unknown_id_every: timedelta = timedelta(seconds=60)
+    peek_every: timedelta = timedelta(seconds=1)
     retry_first: timedelta = timedelta(seconds=1)
     retry_most: timedelta = timedelta(seconds=60)
     stale_after: timedelta = timedelta(seconds=30)
@@ -150,6 +152,19 @@ class KeyManager(Generic[R]):
             return False
         self._unknown_at = now
         return True
+
+    def may_peek(self, now: datetime) -> bool:
+        """
+        Say whether an id that the ring does not hold may cause a probe before its time.
+
+        So a key that was made a moment ago, on another node, is found although a reload for
+        unknown ids was granted lately.
+        """
+        return (
+            self.ring is not None
+            and self._failed_at is None
+            and _due(self._probed_at, self.policy.peek_every, now)
+        )
 
     # --- what is wanted --------------------------------------------------------------------
 

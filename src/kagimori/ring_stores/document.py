@@ -22,9 +22,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from kagimori.errors import ConflictError, RingReadOnlyError
+from kagimori.keys.findings import Finding
 from kagimori.keys.protection import elements, xml
 from kagimori.keys.store import Element, Snapshot
 from kagimori.ring_stores import safe_files
+from kagimori.ring_stores.durability import lost_at_restart
 from kagimori.ring_stores.file import digest_of
 from kagimori.ring_stores.journal import Journal, State, changing
 
@@ -67,6 +69,21 @@ class DocumentStore:
         Say what of the ring group or world may read or write.
         """
         return safe_files.loose_modes([self._path])
+
+    def lost_at_restart(self) -> str:
+        """
+        Say why the ring does not outlive this container or machine; empty where it does.
+        """
+        return lost_at_restart(self._path)
+
+    def examine(self) -> tuple[Finding, ...]:
+        """
+        Try each right separately; leaves nothing behind.
+        """
+        # Only the doctor asks, so nobody else pays for the import.
+        from kagimori.ring_stores.file_examination import examine
+
+        return examine(self, self._folder, read_only=self._read_only)
 
     def probe(self) -> str | None:
         """

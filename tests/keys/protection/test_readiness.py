@@ -389,3 +389,24 @@ def test_revocations_of_others_hold_after_two_intervals(world: World):
     with pytest.raises(Exception, match="not valid"):
         ring.protector("a").unprotect(sealed)
     assert ring.protector("a").protect(b"y")
+
+
+def test_pain_4_two_rotations_elsewhere_within_a_minute_are_both_seen_at_once(
+    world: World,
+):
+    """
+    Pain 4: the one reload a minute is spent; a second new key elsewhere is found by a probe that
+    an unknown id may cause once a second, and no id makes more of them.
+    """
+    here, there = world.ring(), world.ring()
+    opens = here.protector("a")
+    for _ in range(2):
+        world.clock.advance(2 * SECOND)
+        there.rotate(immediate=True)
+        sealed = there.protector("a").protect_bytes(b"x")
+        assert b"x" == opens.unprotect_bytes(sealed).payload
+    probes = world.store.probes
+    for _ in range(20):
+        with pytest.raises(UnknownKeyIdError):
+            opens.unprotect_bytes(stranger())
+    assert world.store.probes - probes <= 1

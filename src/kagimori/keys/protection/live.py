@@ -317,9 +317,11 @@ class LiveRing:
             # No thread can be had (the interpreter ends, or a limit): serve what there is.
             self._flight.land()
 
-    def _look(self) -> None:
+    def _look(self, *, peek: bool = False) -> None:
         try:
             now = self.now()
+            if peek and not self._manager.may_peek(now):
+                return
             if not self._manager.wants_load(now):
                 self._manager.probed(now, changed=self._loader.probe() != self._token)
             if self._manager.wants_load(now):
@@ -342,12 +344,12 @@ class LiveRing:
         """
         # Rule 5: in a flood this takes no lock, since the next load is not granted yet.
         has_looked = self._flight.landed(_WAIT_FOR_FLIGHT)
-        if (
-            raw_id not in self._serving.by_id
-            and has_looked
-            and self._manager.may_seek(now)
-        ):
-            has_looked = self._sought(raw_id, now)
+        if raw_id not in self._serving.by_id and has_looked:
+            if self._manager.may_seek(now):
+                has_looked = self._sought(raw_id, now)
+            elif self._manager.may_peek(now) and self._flight.take():
+                # Lands the flight itself; whoever else comes meanwhile waits for it above.
+                self._look(peek=True)
         if raw_id in self._serving.by_id:
             return self._serving
         # Nobody knows that there is no such key where the store could not be asked.

@@ -227,9 +227,12 @@ class ProtectionRing(RingVerbs):
 
     def close(self) -> None:
         """
-        Let go of all keys. Whatever uses the ring afterwards is refused.
+        Let go of all keys, and of the store's connections. Uses from then on are refused.
         """
         self._live.close()
+        close = getattr(self._loader.store, "close", None)
+        if close is not None:
+            close()
 
     # --- loading ---------------------------------------------------------------------------
 
