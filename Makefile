@@ -19,7 +19,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 ADAPTERS := --extra postgres --extra mysql --extra redis --extra azure --extra aws --extra gcp \
 	--extra vault --extra pkcs11
 
-.PHONY: help setup serve test soak lint types layers coverage format bench lock wheel clean
+.PHONY: help setup serve demo-swap test soak lint types layers coverage format bench lock wheel clean
 
 help: ## list these tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -42,6 +42,9 @@ $(STAMP): requirements/dev.txt pyproject.toml scripts/find-python
 serve: $(STAMP) ## run the server with a demo world (PORT=3000 DATA=./kagimori-data)
 	@exec $(BIN)/kagimori serve --demo \
 		$(if $(PORT),--listen localhost:$(PORT)) $(if $(DATA),--data '$(DATA)')
+
+demo-swap: $(STAMP) ## show a slot swap with two key rings, and with one (ARGS='--lang ja')
+	@exec $(BIN)/python -m demos.swap $(ARGS)
 
 test: $(STAMP) ## run every test but the soak (ARGS='-k name')
 	@rm -rf build/coverage && mkdir -p build/coverage

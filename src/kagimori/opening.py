@@ -203,10 +203,10 @@ def _store(
             "No ring is named.", hint=f"Give a location, or set {LOCATION}."
         )
     if isinstance(named, str):
-        address = Address.parse(named)
-        if credential is not None and address.scheme in _AZURE_STORES:
+        if credential is not None and named.partition(":")[0] in _AZURE_STORES:
             from kagimori.ring_stores.azure_blob import store_of
 
+            address = Address.parse(named)
             return store_of(address, credential, read_only=read_only)
         return open_store(named, read_only=read_only)
     if _is_of(named, "azure.storage.blob"):
