@@ -12,7 +12,6 @@ Rules of this module:
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
@@ -57,19 +56,22 @@ class LoggedEvents:
     An `EventSink` that writes to the logger ``kagimori``, for those who name no other.
     """
 
-    _LEVELS: Mapping[Severity, int] = {
-        Severity.INFO: logging.DEBUG,
-        Severity.WARNING: logging.WARNING,
-        Severity.ALARM: logging.ERROR,
+    _LEVELS: Mapping[Severity, str] = {
+        Severity.INFO: "debug",
+        Severity.WARNING: "warning",
+        Severity.ALARM: "error",
     }
 
     def emit(self, event: Event) -> None:
         """
         Log the event.
         """
+        # Imported with the first event: a program that hears of none does not wait for it.
+        import logging
+
         fields = " ".join(f"{name}={value}" for name, value in event.fields.items())
-        level = self._LEVELS[event.severity]
-        logging.getLogger("kagimori").log(level, "%s %s", event.name, fields)
+        log = getattr(logging.getLogger("kagimori"), self._LEVELS[event.severity])
+        log("%s %s", event.name, fields)
 
 
 def open_store(location: str, *, read_only: bool = False) -> KeyStore:

@@ -58,7 +58,15 @@ def test_tuples_become_lists():
 
 @pytest.mark.parametrize(
     "value",
-    [object(), {1: "a"}, {"a": {1, 2}}, 2**64, float("nan"), [float("inf")], 1j],
+    [
+        pytest.param(object(), id="object"),
+        {1: "a"},
+        {"a": {1, 2}},
+        2**64,
+        float("nan"),
+        [float("inf")],
+        1j,
+    ],
     ids=str,
 )
 def test_everything_else_is_refused_when_it_is_written(value):

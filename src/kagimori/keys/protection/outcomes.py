@@ -5,15 +5,15 @@ What may be shown of a ring's keys, and what its verbs answer.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
+
+import msgspec
 
 from kagimori.keys.protection.plan import Cut
 from kagimori.keys.timeline import KeyState, KeyTimeline
 
 
-@dataclass(frozen=True, slots=True)
-class ProtectionKeyView:
+class ProtectionKeyView(msgspec.Struct, frozen=True):
     """
     What may be shown of a key.
 
@@ -34,8 +34,7 @@ class ProtectionKeyView:
     has_recovery: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(msgspec.Struct, frozen=True):
     """
     What a verb that ends keys brought about.
 
@@ -50,8 +49,7 @@ class Ended:
     generation: int
 
 
-@dataclass(frozen=True, slots=True)
-class Rewrapped:
+class Rewrapped(msgspec.Struct, frozen=True):
     """
     What wrapping a ring's keys anew brought about.
 
@@ -68,8 +66,7 @@ class Rewrapped:
     left: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Copied:
+class Copied(msgspec.Struct, frozen=True):
     """
     What copying a ring brought about.
 
@@ -84,8 +81,7 @@ class Copied:
     revocations: int
 
 
-@dataclass(frozen=True, slots=True)
-class GuardedKey:
+class GuardedKey(msgspec.Struct, frozen=True):
     """
     What guards one key.
 

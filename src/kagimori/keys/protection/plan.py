@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+import msgspec
+
 from kagimori.events import Severity
 from kagimori.keys.store import Element
 from kagimori.keys.timeline import KeyState
@@ -16,8 +18,7 @@ Tale = tuple[str, Severity, Mapping[str, str]]
 """An event to tell once the change is committed: name, severity, fields."""
 
 
-@dataclass(frozen=True, slots=True)
-class Birth:
+class Birth(msgspec.Struct, frozen=True):
     """
     A key to be made.
 
@@ -32,8 +33,7 @@ class Birth:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Cut:
+class Cut(msgspec.Struct, frozen=True):
     """
     What a key's end invalidates: payloads that were made under it can no longer be opened.
 
