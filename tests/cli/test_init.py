@@ -3,6 +3,7 @@
 """
 
 import os
+import sqlite3
 import stat
 
 import pytest
@@ -228,3 +229,29 @@ def test_a_refused_start_leaves_the_environment_as_it_was(program, monkeypatch):
     program.fails(3, "serve", "--demo", "--listen", "0.0.0.0:3999")
 
     assert "KAGIMORI_LISTEN" not in os.environ
+
+
+def test_init_and_serve_take_the_ring_that_the_environment_names(
+    program, tmp_path, monkeypatch
+):
+    """
+    A ring in a database, named as the library names it, is the new installation's: it is made
+    there, the settings name it, and the doctor finds it readable without the variables.
+    """
+    passphrase = tmp_path / "passphrase"
+    passphrase.write_text("a long and lonely passphrase\n")
+    passphrase.chmod(0o600)
+    location = f"sqlite://{tmp_path}/rings.db?table=shop"
+    monkeypatch.setenv("KAGIMORI_RING", location)
+    monkeypatch.setenv("KAGIMORI_RING_WRAPPER", f"passphrase:file:{passphrase}")
+
+    assert 0 == init(program).exit_code
+
+    monkeypatch.delenv("KAGIMORI_RING")
+    monkeypatch.delenv("KAGIMORI_RING_WRAPPER")
+    keys = program.json("keys", "list")
+    assert {"signing", "cookie", "protection"} <= {key["use"] for key in keys}
+    assert not (program.data / "ring").exists()
+    stored = sqlite3.connect(tmp_path / "rings.db")
+    names = [row[0] for row in stored.execute("SELECT FriendlyName FROM shop")]
+    assert 1 == sum(name.startswith("key-") for name in names)

@@ -38,15 +38,17 @@ def command(
     Make data folder, ring, database, first keys and owner; write the settings last.
     """
     from kagimori.founding import found
+    from kagimori.opening import location_from_environment, wrapper_from_environment
     from kagimori.settings import DEFAULT_RING, DEFAULT_STORE, Settings, data_folder
 
     output = session(context).output
     settings = Settings(
         data=data_folder(session(context).data),
         issuer=issuer.rstrip("/"),
-        ring=ring or DEFAULT_RING,
+        ring=ring or location_from_environment() or DEFAULT_RING,
         store=store or DEFAULT_STORE,
-        wrapper=wrapper,
+        wrapper=wrapper
+        or (None if insecure_plaintext_keys else wrapper_from_environment()),
     )
     made = asyncio.run(
         found(

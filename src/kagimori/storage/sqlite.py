@@ -3,8 +3,9 @@ The embedded store: documents in one SQLite file (DESIGN decision 3).
 
 Rules of this module:
 
-1. Reads run where they are asked for, on the event loop's own thread: one statement that
-   finds its few pages is faster than the way to another thread and back.
+1. Reads run on the event loop's own thread: one statement that finds its few pages is faster
+   than the way to another thread and back. Those of one turn of the loop are one statement
+   (see `kagimori.storage.sqlite_gathering`).
 2. Writes go to the one thread that writes (see `kagimori.storage.sqlite_writer`).
 3. Any number of threads, event loops and processes may use one file at once. Each thread
    reads through a connection of its own.
