@@ -468,3 +468,26 @@ def test_public_names_are_there():
     assert set(kagimori.__all__) == set(dir(kagimori))
     with pytest.raises(AttributeError):
         kagimori.nothing_of_that_name  # noqa: B018 - the access is the test
+
+
+def test_a_second_wrapper_opens_what_the_first_cannot(tmp_path, monkeypatch):
+    """
+    Named in a variable or a call, it guards every new key too: the day on which the first
+    wrapping key is lost it opens the ring alone.
+    """
+    for name in ("first", "second"):
+        (tmp_path / name).write_text(f"the {name} long and lonely passphrase")
+        (tmp_path / name).chmod(0o600)
+    first, second = (f"passphrase:file:{tmp_path}/{n}" for n in ("first", "second"))
+    monkeypatch.setenv("KAGIMORI_RING_RECOVERY", second)
+    location = f"file://{tmp_path}/ring"
+    ring = open_ring(location, application="shop", wrapper=first)
+    text = ring.protector("p").protect(b"x")
+    monkeypatch.delenv("KAGIMORI_RING_RECOVERY")
+    (tmp_path / "first").write_text("something else altogether, for ever")
+
+    with pytest.raises(KeyWrapError):
+        open_ring(location, application="shop", wrapper=first)
+    saved = open_ring(location, application="shop", wrapper=first, recovery=second)
+
+    assert b"x" == saved.protector("p").unprotect(text).payload

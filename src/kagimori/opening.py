@@ -53,6 +53,7 @@ __all__ = [
 LOCATION = "KAGIMORI_RING"
 APPLICATION = "KAGIMORI_RING_APPLICATION"
 WRAPPER = "KAGIMORI_RING_WRAPPER"
+RECOVERY = "KAGIMORI_RING_RECOVERY"
 CONTAINER = "DataProtectionBlobContainerUri"
 VAULT_KEY = "DataProtectionKeyIdentifier"
 """The last two are the names that ASP.NET applications on App Service use."""
@@ -97,7 +98,8 @@ def open_ring(
             Without one only a ring of clear keys opens, and no key is added to it.
         credential: what signs in to Azure; left out: ``DefaultAzureCredential``.
         also_unwrap: further wrappers, for reading: what keys were wrapped by before.
-        recovery: wraps every new key a second time, for the day on which the first is lost.
+        recovery: wraps every new key a second time, for the day on which the first is lost;
+            left out: ``KAGIMORI_RING_RECOVERY``.
         read_only: never write, not even a successor; protecting still works.
         create: whether a missing ring is made.
         algorithm: of keys made from now on, such as ``AES_256_CBC_HMACSHA256``; left out:
@@ -129,7 +131,7 @@ def open_ring(
         store,
         keys,
         also_unwrap=[_opened(each, credential, sink) for each in also_unwrap],
-        recovery=None if recovery is None else _opened(recovery, credential, sink),
+        recovery=_recovery(recovery, credential, sink),
         application=_application(application),
         read_only=read_only,
         create=create,
@@ -235,6 +237,15 @@ def _wrapper(
         client = cast("CryptographyClient", named)
         return AzureKeyVaultWrapper.from_cryptography_client(client)
     return cast("KeyWrapper | None", named)
+
+
+def _recovery(
+    recovery: str | KeyWrapper | None,
+    credential: TokenCredential | None,
+    sink: EventSink,
+) -> KeyWrapper | None:
+    named = recovery or os.environ.get(RECOVERY)
+    return _opened(named, credential, sink) if named else None
 
 
 def _opened(

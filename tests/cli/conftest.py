@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from kagimori.cli.main import main
+from tests.cli.rings import RingProgram
 
 
 @dataclass
@@ -66,3 +67,29 @@ def installed(program, tmp_path):
         f"passphrase:file:{passphrase}",
     )
     return program
+
+
+@pytest.fixture
+def bare(tmp_path):
+    """
+    A program whose ring is not there yet.
+    """
+    return RingProgram(tmp_path)
+
+
+@pytest.fixture
+def ring(bare):
+    """
+    A program whose ring holds its first key.
+    """
+    bare.ok("init")
+    return bare
+
+
+@pytest.fixture
+def turned(ring):
+    """
+    A program whose ring holds a previous key and a current one.
+    """
+    ring.ok("rotate", "--now", "--emergency", "--yes")
+    return ring

@@ -50,7 +50,7 @@ def test_every_text_that_the_program_names_is_there():
     named: set[str] = set()
     pattern = re.compile(
         r'"((?:help|option|keys|tenants|clients|apis|users|tokens|output|confirm|column'
-        r'|state|span|serve|init)\.[a-z_.]+[a-z])"'
+        r'|state|span|serve|init|ring)\.[a-z_.]+[a-z])"'
     )
     for source in SOURCES.rglob("*.py"):
         named |= set(pattern.findall(source.read_text("utf-8")))

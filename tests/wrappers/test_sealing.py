@@ -13,6 +13,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from kagimori.errors import KeyWrapError
+from kagimori.per_process import PerProcess
 from kagimori.testing.conformance.key_wrapper import (
     CONTEXT,
     SECRET,
@@ -20,7 +21,6 @@ from kagimori.testing.conformance.key_wrapper import (
     meaning,
 )
 from kagimori.wrappers.envelope import EnvelopeFormat
-from kagimori.per_process import PerProcess
 from kagimori.wrappers.sealing import Sealed, SealingWrapper, UnopenableError
 
 ENVELOPES = EnvelopeFormat("drawer", "DrawerXmlDecryptor")

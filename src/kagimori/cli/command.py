@@ -44,6 +44,8 @@ _EXIT_CODES: tuple[tuple[type[errors.KagimoriError], int], ...] = (
     (errors.RingMissingError, EXIT_PERMANENT),
     (errors.RingUnreadableError, EXIT_PERMANENT),
     (errors.SchemaError, EXIT_PERMANENT),
+    # A payload that does not open says nothing of the installation.
+    (errors.ProtectionError, EXIT_FAILURE),
 )
 
 

@@ -12,6 +12,7 @@ MODULES = {
     "serve": "kagimori.cli.serve",
     "init": "kagimori.cli.init",
     "keys": "kagimori.cli.keys",
+    "ring": "kagimori.cli.ring",
     "tenants": "kagimori.cli.tenants",
     "clients": "kagimori.cli.clients",
     "apis": "kagimori.cli.apis",
