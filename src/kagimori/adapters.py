@@ -22,6 +22,7 @@ from kagimori.errors import ConfigError
 from kagimori.events import Event, EventSink, Severity
 from kagimori.keys.store import KeyStore
 from kagimori.keys.wrapping import KeyWrapper
+from kagimori.secret_sources import from_environment, from_file
 
 if TYPE_CHECKING:
     from azure.core.credentials import TokenCredential
@@ -135,6 +136,23 @@ def has_literal_secret(address: str) -> bool:
     """
     named = Address.parse(address)
     return named.password is not None or bool(_SECRET_OPTIONS & set(named.options))
+
+
+def passphrase_of(address: str) -> str | None:
+    """
+    Return the passphrase that a wrapper's address names, to have its strength judged.
+
+    ``None`` for other wrappers.
+
+    Raises:
+        ConfigError: the address is malformed, or the passphrase is not there.
+    """
+    named = Address.parse(address)
+    if named.scheme != "passphrase":
+        return None
+    kind, _, where = named.path.partition(":")
+    found = from_environment(where) if kind == "env" else from_file(Path(where))
+    return found.decode("utf-8", "surrogateescape")
 
 
 def secret_files(address: str) -> tuple[Path, ...]:

@@ -255,3 +255,25 @@ def test_init_and_serve_take_the_ring_that_the_environment_names(
     stored = sqlite3.connect(tmp_path / "rings.db")
     names = [row[0] for row in stored.execute("SELECT FriendlyName FROM shop")]
     assert 1 == sum(name.startswith("key-") for name in names)
+
+
+@pytest.mark.parametrize(
+    "weak", ["hunter2", "correct horse battery staple", "aaaaaaaaaaaaaaaaaaaaaaaa"]
+)
+def test_K10_a_weak_passphrase_is_refused_by_init_and_by_serve(
+    program, tmp_path, weak
+):
+    """
+    K10: known, short and repetitive passphrases wrap no server's ring; nothing is left behind.
+    """
+    passphrase = tmp_path / "passphrase"
+    passphrase.write_text(weak)
+    passphrase.chmod(0o600)
+
+    refused = init(program, "--wrapper", f"passphrase:file:{passphrase}")
+
+    assert 3 == refused.exit_code
+    assert weak not in refused.output
+    assert "kagimori ring rewrap" in refused.output
+    passphrase.write_text("a long and lonely passphrase")
+    assert 0 == init(program, "--wrapper", f"passphrase:file:{passphrase}").exit_code

@@ -27,6 +27,7 @@ from kagimori.errors import (
     StoreError,
 )
 from kagimori.events import EventSink, NullSink
+from kagimori.identity.strength import check_passphrase
 from kagimori.keys.birth import NewRings
 from kagimori.settings import Settings
 from kagimori.storage.store import Store
@@ -103,6 +104,9 @@ def _open(
     path = _sqlite_path(settings.store_url)
     wrapper = _checked_wrapper(settings)
     _check_folder(settings.data)
+    if create and not settings.demo:
+        # Before anything is made under it.
+        _refuse_weak(wrapper)
     location = open_store(settings.ring_url)
     # Where a database is, keys lie under a ring already: then nothing may take its place.
     ring = open_ring(
@@ -114,6 +118,9 @@ def _open(
         events=sink,
     )
     try:
+        if not create and not settings.demo:
+            # Only now: a wrong one is told of as a wrong one.
+            _refuse_weak(wrapper)
         if ring.is_clear:
             _refuse_loose(getattr(location, "loose_modes", tuple)())
         store = _open_sqlite(path, base, create=create)
@@ -140,6 +147,17 @@ def _checked_wrapper(settings: Settings) -> str:
         )
     _refuse_loose([loose_secret_mode(path) for path in secret_files(wrapper)])
     return wrapper
+
+
+def _refuse_weak(wrapper: str) -> None:
+    """
+    Refuse a passphrase that is known, short or easy to guess (attack K10).
+    """
+    from kagimori.adapters import passphrase_of
+
+    passphrase = passphrase_of(wrapper)
+    if passphrase is not None:
+        check_passphrase(passphrase)
 
 
 def _refuse_loose(found: Iterable[str | None]) -> None:

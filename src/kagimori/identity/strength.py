@@ -24,7 +24,11 @@ MIN_PASSWORD_LENGTH = 12
 MIN_CLIENT_SECRET_LENGTH = 24
 """The fewest characters of a chosen client secret: a machine types it, not a person."""
 
+MIN_PASSPHRASE_LENGTH = 16
+"""The fewest characters of a passphrase that wraps a ring's keys."""
+
 _PASSWORD_BITS = 30.0
+_PASSPHRASE_BITS = 45.0
 _CLIENT_SECRET_BITS = 50.0
 
 _WORDS = """
@@ -98,6 +102,25 @@ def check_client_secret(
     )
 
 
+def check_passphrase(passphrase: str) -> None:
+    """
+    Refuse a weak passphrase of a ring: whoever has a copy of the ring may guess at leisure.
+
+    Raises:
+        InsecureConfigError: the passphrase is weak; the text says in which way.
+    """
+    _check(
+        passphrase,
+        "passphrase",
+        MIN_PASSPHRASE_LENGTH,
+        _PASSPHRASE_BITS,
+        username="",
+        known=False,
+        hint="Make one by: head -c 32 /dev/urandom | base64. To change the passphrase of a "
+        "ring that is there: kagimori ring rewrap.",
+    )
+
+
 def strength_bits(text: str) -> float:
     """
     Return a cautious estimate of a secret's entropy, in bits.
@@ -121,7 +144,14 @@ def strength_bits(text: str) -> float:
 
 
 def _check(
-    text: str, what: str, shortest: int, bits: float, *, username: str, known: bool
+    text: str,
+    what: str,
+    shortest: int,
+    bits: float,
+    *,
+    username: str,
+    known: bool,
+    hint: str = "",
 ) -> None:
     try:
         size = len(text.encode())
@@ -139,12 +169,12 @@ def _check(
     if {folded, bare, stem, _unit(stem)} & (_KNOWN | _KNOWN_BARE):
         raise InsecureConfigError(
             f"This {what} is widely known.",
-            hint="Leave it out to have one generated, or choose another.",
+            hint=hint or "Leave it out to have one generated, or choose another.",
         )
     if len(text) < shortest:
         raise InsecureConfigError(
             f"A {what} needs at least {shortest} characters.",
-            hint="Leave it out to have one generated, or choose a longer one.",
+            hint=hint or "Leave it out to have one generated, or choose a longer one.",
         )
     name = username.casefold().translate(_MARKS)
     measured = text
@@ -153,7 +183,7 @@ def _check(
     if strength_bits(measured) < bits:
         raise InsecureConfigError(
             f"This {what} is too easy to guess.",
-            hint="Leave it out to have one generated, or choose another.",
+            hint=hint or "Leave it out to have one generated, or choose another.",
         )
 
 
