@@ -344,3 +344,20 @@ def test_T6_a_client_registered_again_does_not_inherit_refresh_tokens(shop):
 
     found = shop.json("tokens", "inspect", typed=answer["refresh_token"] + "\n")
     assert not found["active"]
+
+
+def test_TOK15_a_client_is_registered_with_the_origins_that_may_read(installed):
+    """
+    TOK-15: origins of browsers are given when a client is made, and shown; what is no origin is
+    refused.
+    """
+    installed.json(
+        *("clients", "create", "spa", "--auth-method", "none"),
+        *("--origin", "https://app.example", "--origin", "http://localhost:5173"),
+    )
+
+    shown = {each["id"]: each for each in installed.json("clients", "list")}["spa"]
+    assert ["https://app.example", "http://localhost:5173"] == shown["origins"]
+    installed.fails(
+        3, "clients", "create", "other", "--origin", "https://app.example/path"
+    )

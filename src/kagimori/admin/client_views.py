@@ -30,6 +30,7 @@ class NewClient:
     grants: tuple[str, ...] = ()
     scopes: tuple[str, ...] = ()
     resources: tuple[str, ...] = ()
+    origins: tuple[str, ...] = ()
     jwks: dict[str, Any] | None = None
     access_token_lifetime: timedelta | None = None
     after_expiry: AfterExpiry = AfterExpiry.REFRESH
@@ -63,6 +64,7 @@ class ClientView(msgspec.Struct, frozen=True, kw_only=True):
     grants: tuple[str, ...]
     scopes: tuple[str, ...]
     resources: tuple[str, ...]
+    origins: tuple[str, ...]
     access_token_lifetime: int | None
     may_introspect: bool
     allow_operator_grants: bool
@@ -84,6 +86,7 @@ class ClientView(msgspec.Struct, frozen=True, kw_only=True):
             grants=client.grants,
             scopes=client.scopes,
             resources=client.resources,
+            origins=client.origins,
             access_token_lifetime=int(lifetime.total_seconds()) if lifetime else None,
             may_introspect=client.may_introspect,
             allow_operator_grants=client.allow_operator_grants,

@@ -122,6 +122,7 @@ class ClientAdmin:
             grants=asked.grants or _usual_grants(asked.auth_method),
             scopes=asked.scopes,
             resources=asked.resources,
+            origins=asked.origins,
             secrets=(secret,) if secret else (),
             jwks=asked.jwks,
             access_token_lifetime=asked.access_token_lifetime,

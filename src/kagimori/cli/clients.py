@@ -39,6 +39,7 @@ command = group("clients")
 @option("--grant", "grants", multiple=True, metavar="GRANT", help="option.grant")
 @option("--scope", "scopes", multiple=True, metavar="SCOPE", help="option.scope")
 @option("--api", "resources", multiple=True, metavar="API", help="option.api")
+@option("--origin", "origins", multiple=True, metavar="URL", help="option.origin")
 @option("--jwks", type=click.Path(path_type=Path), help="option.jwks")
 @option("--access-token-lifetime", metavar="SPAN", help="option.lifetime")
 @option("--may-introspect", is_flag=True, help="option.may_introspect")
@@ -74,6 +75,7 @@ def create(
         grants=given["grants"],
         scopes=given["scopes"],
         resources=given["resources"],
+        origins=given["origins"],
         jwks=_read_jwks(jwks),
         access_token_lifetime=lifetime(access_token_lifetime),
         may_introspect=given["may_introspect"],
