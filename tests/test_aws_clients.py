@@ -13,7 +13,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import trustme
-from botocore.exceptions import CredentialRetrievalError, ParamValidationError
+from botocore.exceptions import (
+    BotoCoreError,
+    CredentialRetrievalError,
+    ParamValidationError,
+)
 from botocore.parsers import ResponseParserError
 
 from kagimori import aws_clients
@@ -25,6 +29,7 @@ from kagimori.errors import (
 )
 from kagimori.testing.conformance.key_wrapper import CONTEXT, SECRET
 from kagimori.wrappers.aws_kms import AwsKmsWrapper
+from tests.servers.listening_proxy import proxy
 from tests.servers.moto import ACCESS_KEY, REGION, make_client
 
 
@@ -106,6 +111,32 @@ def test_an_endpoint_that_boto3_found_is_checked_too(
     else:
         with pytest.raises(InsecureConfigError):
             aws_clients.make_client(service, region=REGION)
+
+
+@pytest.mark.parametrize("way", ["given", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_KMS"])
+def test_an_endpoint_over_http_is_not_asked_by_a_proxy(monkeypatch, way):
+    """
+    Attack: the environment's proxy reads data keys that are meant for an emulator on this
+    machine. Over https it is used, and sees nothing.
+    """
+    with proxy() as (url, asked):
+        for name in ("http_proxy", "https_proxy"):
+            monkeypatch.setenv(name, url)
+        for name in ("no_proxy", "NO_PROXY"):
+            monkeypatch.delenv(name, raising=False)
+        for scheme in ("http", "https"):
+            endpoint = f"{scheme}://localhost:9"
+            if way != "given":
+                monkeypatch.setenv(way, endpoint)
+            client = aws_clients.make_client(
+                "kms",
+                region=REGION,
+                endpoint=endpoint if way == "given" else None,
+            )
+            with pytest.raises(BotoCoreError):
+                client.list_keys()
+
+    assert ["CONNECT localhost:9"] == asked
 
 
 class Client:

@@ -9,15 +9,17 @@ from azure.keyvault.keys.crypto import CryptographyClient
 from azure.storage.blob import BlobClient
 
 from kagimori import open_ring
-from kagimori.errors import ConfigError
+from kagimori.errors import ConfigError, StoreError
 from kagimori.opening import (
     location_from_environment,
+    open_store,
     open_wrapper,
     wrapper_from_environment,
 )
 from tests.doubles.key_vault import USER
 from tests.ring_stores import azure_places
 from tests.servers.azurite import KEY
+from tests.servers.listening_proxy import proxy
 from tests.wrappers.key_vaults import trusted_vault
 
 CONTAINER = "https://shop.blob.core.windows.net/rings"
@@ -64,6 +66,20 @@ def test_both_ways_may_name_the_same(monkeypatch, ours):
     assert wrapper_from_environment()
 
 
+def test_of_two_ways_to_the_same_ours_has_the_options(monkeypatch):
+    """
+    An identity or an algorithm that is named with our variable is not lost to App Service's.
+    """
+    ours = "azblob://shop/rings/keys.xml?identity=11111111-1111-1111-1111-111111111111"
+    wrapper = f"azurekeyvault:{VAULT_KEY}?algorithm=RSA-OAEP-256"
+    monkeypatch.setenv("KAGIMORI_RING", ours)
+    monkeypatch.setenv("DataProtectionBlobContainerUri", CONTAINER)
+    monkeypatch.setenv("KAGIMORI_RING_WRAPPER", wrapper)
+    monkeypatch.setenv("DataProtectionKeyIdentifier", VAULT_KEY)
+
+    assert (ours, wrapper) == (location_from_environment(), wrapper_from_environment())
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -98,6 +114,29 @@ def test_what_is_given_goes_before_what_is_named(monkeypatch, tmp_path):
     ring = open_ring(f"file://{tmp_path}/r", application="shop", wrapper="plaintext:")
 
     assert str(tmp_path / "r") == ring.location_name
+
+
+@pytest.mark.parametrize(
+    ("scheme", "heard"), [("http", set()), ("https", {"CONNECT localhost:9"})]
+)
+def test_an_emulator_over_http_is_not_asked_by_a_proxy(monkeypatch, scheme, heard):
+    """
+    Attack: the environment's proxy reads signatures and keys that are meant for an emulator on
+    this machine. Over https it is used, and sees nothing.
+    """
+    monkeypatch.setenv("KEY", KEY)
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    endpoint = f"{scheme}://localhost:9/devstoreaccount1"
+    options = f"endpoint={endpoint}&account-key-env=KEY"
+    store = open_store(f"azblob://devstoreaccount1/rings/keys.xml?{options}")
+    with proxy() as (url, asked):
+        for name in ("http_proxy", "https_proxy"):
+            monkeypatch.setenv(name, url)
+        with pytest.raises(StoreError):
+            store.load()
+
+    assert heard == set(asked)
 
 
 def test_clients_of_azure_stand_for_addresses(tmp_path, monkeypatch, azurite):

@@ -11,6 +11,8 @@ Rules of this module:
    after how long it may be.
 4. Credentials are boto3's own affair (environment, profile, role, container, instance). None
    stands in an address, an error or a repr.
+5. An endpoint over http is asked directly. A proxy of the environment would be sent keys in the
+   clear, for an emulator on this machine too.
 """
 
 from __future__ import annotations
@@ -160,12 +162,18 @@ def make_client(
     try:
         # A session of its own: boto3's default one must not be used by several threads.
         session = boto3.session.Session()
-        client = session.client(
-            service,
-            region_name=region or session.region_name or os.environ.get("AWS_REGION"),
-            endpoint_url=endpoint,
-            config=Config(**options),
-        )
+        named: dict[str, Any] = {
+            "region_name": region
+            or session.region_name
+            or os.environ.get("AWS_REGION"),
+            "endpoint_url": endpoint,
+        }
+        client = session.client(service, config=Config(**options), **named)
+        # boto3 takes an endpoint from its own variables and files too.
+        if urlsplit(client.meta.endpoint_url).scheme == "http":
+            options["proxies"] = {}  # rule 5
+            client.close()
+            client = session.client(service, config=Config(**options), **named)
     except (BotoCoreError, ValueError) as error:
         kind = type(error).__name__
         hints = {
@@ -177,7 +185,6 @@ def make_client(
             hint=hints.get(kind, "Check region and endpoint."),
             detail=kind,
         ) from None
-    # boto3 takes an endpoint from its own variables and files too.
     check_endpoint(client.meta.endpoint_url, may_be_clear=service != "kms")
     return client
 

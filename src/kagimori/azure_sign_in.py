@@ -50,20 +50,26 @@ class ClientOptions(TypedDict):
     read_timeout: float
     retry_total: int
     permit_redirects: bool
+    use_env_settings: bool
 
 
-def client_options(read_seconds: float = READ_SECONDS) -> ClientOptions:
+def client_options(
+    read_seconds: float = READ_SECONDS, *, url: str = ""
+) -> ClientOptions:
     """
     Return the bounds of a client.
 
     No retries by the SDK, which may sleep for minutes; and no redirects, which neither service
-    has: a token or a signature goes to the address that was configured.
+    has: a token or a signature goes to the address that was configured. For the same reason no
+    proxy of the environment is asked for an address over http, an emulator's on this machine:
+    it would be sent signatures and keys in the clear.
     """
     return ClientOptions(
         connection_timeout=min(CONNECT_SECONDS, read_seconds),
         read_timeout=read_seconds,
         retry_total=0,
         permit_redirects=False,
+        use_env_settings=not url.lower().startswith("http:"),
     )
 
 

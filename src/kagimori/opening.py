@@ -166,7 +166,8 @@ def location_from_environment() -> str | None:
         return named or None
     if named and open_store(named).name != open_store(container).name:
         raise _two_ways(LOCATION, CONTAINER)
-    return container
+    # What both name alike has its options in ours alone.
+    return named or container
 
 
 def wrapper_from_environment() -> str | None:

@@ -10,13 +10,15 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import pytest
 
-from kagimori.cli.ring_peer import Difference, LocalSlot, compare
+from kagimori.cli.ring_peer import Difference, LocalSlot, RemoteSlot, compare
 from kagimori.cli.texts import LANGUAGES, Texts
+from kagimori.errors import StoreError
 from kagimori.keys.protection.inspecting import Verdict
 from kagimori.keys.protection.ring import ProtectionRing
 from kagimori.ring_stores.document import DocumentStore
 from kagimori.testing.clock import FixedClock
 from kagimori.wrappers.plaintext import PlaintextWrapper
+from tests.servers.listening_proxy import proxy
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 
@@ -187,3 +189,20 @@ def test_clocks_that_differ_are_noted(ring_at):
     assert not late.is_good
     assert 55 < late.skew < 65
     assert near.is_good
+
+
+def test_a_token_for_this_machine_goes_by_no_proxy(monkeypatch):
+    """
+    Attack: the environment's proxy reads the token that is sent over http to localhost. By
+    https it is only asked for a tunnel.
+    """
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with proxy() as (url, asked):
+        for name in ("http_proxy", "https_proxy"):
+            monkeypatch.setenv(name, url)
+        for scheme in ("http", "https"):
+            with pytest.raises(StoreError, match="does not answer"):
+                RemoteSlot(f"{scheme}://localhost:9/", token="A" * 43).ask("x", [])
+
+    assert ["CONNECT localhost:9"] == asked

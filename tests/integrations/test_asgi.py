@@ -300,6 +300,40 @@ def test_body_in_many_pieces_is_put_together(world, browser):
     assert said[0]["status"] == 200
 
 
+@pytest.mark.parametrize(
+    ("path", "whole"), [("/form", 200), ("/.kagimori/peer", 401)], ids=["form", "peer"]
+)
+def test_body_that_ends_too_soon_is_no_body(world, browser, path, whole):
+    """
+    A client that leaves in the middle of a form has not sent the half of it; the whole passes.
+    """
+    app = starlette_app(world.ring())
+    token = browser.ask(through_asgi(app), "/form").body.decode()
+    kept = "; ".join(f"{name}={value}" for name, value in browser.cookies.items())
+    headers = [
+        (b"cookie", kept.encode()),
+        (b"content-type", b"application/x-www-form-urlencoded"),
+    ]
+    scope = {"type": "http", "method": "POST", "path": path, "headers": headers}
+
+    def ask(end: dict) -> list[dict]:
+        half = as_form(csrf_token=token) + b"&amount=10"
+        asked = [{"type": "http.request", "body": half, "more_body": True}, end]
+        said: list[dict] = []
+
+        async def receive():
+            return asked.pop(0)
+
+        async def send(message):
+            said.append(message)
+
+        asyncio.run(app(scope | {"query_string": b"", "root_path": ""}, receive, send))
+        return said
+
+    assert [] == ask({"type": "http.disconnect"})
+    assert whole == ask({"type": "http.request", "body": b"0"})[0]["status"]
+
+
 def test_middleware_that_is_missing_is_told(world):
     """
     A token cannot be drawn without both middlewares, and the error says which is missing.

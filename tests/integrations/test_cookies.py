@@ -238,6 +238,18 @@ def test_headers_are_limited_before_they_are_parsed():
     assert parse([b"a=" + b"x" * 200], 100) == {}
 
 
+@pytest.mark.parametrize("junk", ["\xa0", "\x85", "\x0b", "\x1c", "\u2000", "(", "a b"])
+def test_name_is_taken_as_the_browser_sent_it_or_not_at_all(junk):
+    """
+    Attack: a sibling host sets what a generous ``strip`` makes a ``__Host-`` cookie. Blanks go.
+    """
+    line = f"{junk}__Host-a=theirs;\t__Host-a =ours ; __Host-a{junk}=theirs"
+
+    assert parse([line.encode()]) == {"__Host-a": "ours"}
+    assert parse([line.encode().decode("latin-1")]) == {"__Host-a": "ours"}
+    assert parse([line]) == {"__Host-a": "ours"}
+
+
 def test_texts_hold_no_content(world):
     """
     No repr of a cookie shows what is in it.

@@ -7,7 +7,6 @@ from __future__ import annotations
 import asyncio
 import http.cookies
 from datetime import timedelta
-from importlib import import_module
 
 import django.core.signing
 import pytest
@@ -269,29 +268,6 @@ def test_ring_that_cannot_be_opened_yet_answers_503(world, browser):
     assert (during.status, during.get("Retry-After")) == (503, "9")
     assert after.status == 200
     assert HOST in browser.cookies
-
-
-@pytest.mark.parametrize("engine", ["signed_cookies", "cache"])
-def test_sessions_of_another_engine_are_moved(mine, browser, engine):
-    """
-    A browser with the session of the engine before keeps it, in the new cookie alone.
-    """
-    name = f"django.contrib.sessions.backends.{engine}"
-    old = import_module(name).SessionStore()
-    old["user"] = "alice"
-    old.save()
-    moving = django_site(mine, KAGIMORI_OLD_SESSION_ENGINE=name)
-    stranger, late = (
-        Browser({"sessionid": key}) for key in ("x" * 32, old.session_key)
-    )
-    browser.cookies["sessionid"] = old.session_key
-
-    seen = [browser.ask(moving, "/").json for _ in range(2)]
-
-    assert [{"user": "alice"}] * 2 == seen
-    assert {HOST} == set(browser.cookies)
-    assert {"user": None} == stranger.ask(moving, "/").json
-    assert {"user": None} == late.ask(django_site(mine), "/").json
 
 
 # --- signing and cookies -------------------------------------------------------------------

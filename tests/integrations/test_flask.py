@@ -4,6 +4,7 @@ What is Flask's own of sessions.
 
 from __future__ import annotations
 
+import io
 import threading
 from datetime import timedelta
 from wsgiref.simple_server import WSGIRequestHandler, make_server
@@ -153,6 +154,111 @@ def test_template_draws_the_token(world, app, browser):
 
     assert browser.post(shop, "/form", as_form(csrf_token=token)).status == 200
     assert browser.post(shop, "/form", as_form(csrf_token="")).status == 403
+
+
+@pytest.fixture
+def order(world, app, browser):
+    """
+    Return a shop whose /order tells how much of a form came, its token, and the way to post.
+    """
+    app.session_interface = RingSessionInterface(ring := world.ring())
+    CsrfProtect(app, ring)
+
+    @app.route("/order", methods=["GET", "POST"])
+    def order():
+        if flask.request.method == "GET":
+            return flask.render_template_string("{{ csrf_token() }}")
+        return str(len(flask.request.form["text"]))
+
+    @app.post("/upload")
+    def upload():
+        return flask.request.files["file"].read()
+
+    return through_wsgi(app), browser.ask(through_wsgi(app), "/order").body.decode()
+
+
+def test_large_form_brings_its_token_in_the_header(world, browser):
+    """
+    A form over 1 MB is not looked into: with the header it passes, without it it does not.
+    """
+    shop = through_wsgi(flask_app(world.ring()))
+    token = browser.ask(shop, "/form").body.decode()
+    small, large = (
+        as_form(csrf_token=token, text="x" * size) for size in (400_000, 1_100_000)
+    )
+    header = [("X-CSRF-Token", token)]
+
+    assert browser.post(shop, "/form", small).status == 200
+    assert browser.post(shop, "/form", large).status == 403
+    answer = browser.ask(shop, "/form", method="POST", headers=header, body=large)
+    assert answer.status == 200
+    assert len(answer.body) == len(large)
+
+
+class Endless(io.RawIOBase):
+    """
+    A body that says nothing of its length, as a chunked one; it counts what was read.
+    """
+
+    def __init__(self, begin: bytes, size: int) -> None:
+        super().__init__()
+        self._left = begin + b"x" * (size - len(begin))
+        self.taken = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer) -> int:
+        part = self._left[self.taken : self.taken + min(len(buffer), 1000)]
+        buffer[: len(part)] = part
+        self.taken += len(part)
+        return len(part)
+
+
+@pytest.mark.parametrize(("size", "status"), [(90_000, 200), (9_000_000, 403)])
+def test_form_is_not_read_without_end_before_its_token(
+    order, app, browser, size, status
+):
+    """
+    Attack: whoever has no session sends a form without end. 1 MB of it is read, and no more.
+    """
+    _, token = order
+    body = Endless(as_form(csrf_token=token, text=""), size)
+    cookies = "; ".join(f"{name}={value}" for name, value in browser.cookies.items())
+    answer = app.test_client(use_cookies=False).post(
+        "/order",
+        base_url="https://shop.example",
+        content_type="application/x-www-form-urlencoded",
+        headers={"Cookie": cookies, "Transfer-Encoding": "chunked"},
+        environ_overrides={"wsgi.input": body, "wsgi.input_terminated": True},
+    )
+
+    assert status == answer.status_code
+    assert body.taken <= 1024 * 1024 + 1
+
+
+def test_uploads_reach_the_view_whole(order, app, browser):
+    """
+    A form of parts brings its token as a field; what else it brings is still there.
+    """
+    _, token = order
+    cookies = "; ".join(f"{name}={value}" for name, value in browser.cookies.items())
+
+    def post(word: str, size: int):
+        name = b'--b\r\nContent-Disposition: form-data; name="csrf_token"\r\n\r\n'
+        file = b'\r\n--b\r\nContent-Disposition: form-data; name="file"; filename="f"'
+        body = name + word.encode() + file + b"\r\n\r\n" + b"x" * size + b"\r\n--b--"
+        return app.test_client(use_cookies=False).post(
+            "/upload",
+            base_url="https://shop.example",
+            data=body,
+            content_type="multipart/form-data; boundary=b",
+            headers={"Cookie": cookies},
+        )
+
+    assert post(token, 400_000).data == b"x" * 400_000
+    assert post("wrong", 400_000).status_code == 403
+    assert post(token, 1_100_000).status_code == 403
 
 
 def test_token_needs_the_session_interface(world):

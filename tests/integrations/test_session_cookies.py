@@ -365,3 +365,23 @@ def test_every_framework_reads_the_session_of_every_other(world, browser):
     seen = {name: browser.ask(shop, "/").json["user"] for name, shop in shops.items()}
 
     assert dict.fromkeys(shops, "alice") == seen
+
+
+@pytest.mark.parametrize("is_first", [True, False], ids=["first", "last"])
+@pytest.mark.parametrize("junk", [b"\xa0", b"\x85", "\u2000".encode(), "\xa0".encode()])
+def test_cookie_of_a_sibling_host_is_not_the_session(world, site, junk, is_first):
+    """
+    Attack: ``evil.example.com`` sets a cookie whose name becomes ``__Host-session`` once more
+    than blanks is stripped; browsers do not guard that name. The session is the victim's.
+    """
+    shop = site(world.ring())
+    browser, attacker = Browser(), Browser()
+    browser.ask(shop, "/sign-in")
+    attacker.ask(shop, "/sign-in")
+    attacker.ask(shop, "/deep")
+    name = junk.decode("latin-1") + HOST
+    planted, own = {name: attacker.cookies[HOST]}, dict(browser.cookies)
+    victim = Browser(planted | own if is_first else own | planted)
+
+    assert [1] == victim.ask(shop, "/deep").json
+    assert {"user": None} == Browser(dict(planted)).ask(shop, "/").json

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from collections.abc import (
     Awaitable,
     Callable,
@@ -19,14 +18,14 @@ from collections.abc import (
 )
 from datetime import timedelta
 from typing import Any, Protocol, TypeAlias
-from urllib.parse import unquote_to_bytes
 
 from kagimori.clock import Clock
 from kagimori.errors import ConfigError, KagimoriError
 from kagimori.integrations import peer
 from kagimori.integrations.answering import caching, retry_after, varying
 from kagimori.integrations.cookies import Cookie, parse
-from kagimori.integrations.csrf import FIELD, HEADER, SAFE_METHODS, Csrf, CsrfError
+from kagimori.integrations.csrf import HEADER, SAFE_METHODS, Csrf, CsrfError
+from kagimori.integrations.forms import FORMS, MOST_FORM, TOO_LARGE, find_token
 from kagimori.integrations.sessions import (
     ABSOLUTE,
     LIFETIME,
@@ -45,15 +44,12 @@ Headers: TypeAlias = list[tuple[bytes, bytes]]
 
 _log = logging.getLogger("kagimori")
 _CSRF = "kagimori.csrf"
-_MOST_FORM = 1024 * 1024
-_MOST_HEAD = 1024
-_FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
-_PAIR = re.compile(rb"(?:^|&)" + FIELD.encode() + rb"=([^&]*)")
-_BOUNDARY = re.compile(r"""(?i)\bboundary="?([^";,\s]{1,70})""")
-_PART = re.compile(
-    rb"(?i)^content-disposition:[^\r\n]*;[ \t]*name=\"?" + FIELD.encode() + rb"\b",
-    re.MULTILINE,
-)
+
+
+class _GoneError(Exception):
+    """
+    The client left in the middle of its request: there is nobody to answer.
+    """
 
 
 class HasScope(Protocol):
@@ -207,6 +203,8 @@ class CsrfMiddleware:
             try:
                 token, receive = await _token(scope, receive)
                 await asyncio.to_thread(self._csrf.check, _session(scope), token)
+            except _GoneError:
+                return
             except CsrfError as error:
                 await _respond(send, 403, error.text)
                 return
@@ -268,7 +266,10 @@ class PeerMiddleware:
         )
         body = b""
         if self._peer.is_on:
-            body = await _body(receive, peer.MOST_BODY)
+            try:
+                body = await _body(receive, peer.MOST_BODY)
+            except _GoneError:
+                return
         answer = await asyncio.to_thread(
             self._peer.answer, scope["method"], bearer.decode("latin-1"), body
         )
@@ -288,12 +289,18 @@ def _path(scope: Scope) -> str:
 async def _body(receive: Receive, most: int) -> bytes:
     """
     Return a request's body; of a longer one than `most`, a little more than that.
+
+    Raises:
+        _GoneError: the client left before the end. What came is no body: a form cut short says
+            something else than the whole one.
     """
     body = bytearray()
     while len(body) <= most:
         message = await receive()
+        if message["type"] != "http.request":
+            raise _GoneError
         body += message.get("body", b"")
-        if message["type"] != "http.request" or not message.get("more_body", False):
+        if not message.get("more_body", False):
             break
     return bytes(body)
 
@@ -304,16 +311,17 @@ async def _token(scope: Scope, receive: Receive) -> tuple[str | None, Receive]:
 
     Raises:
         CsrfError: the form is too large to look into.
+        _GoneError: the client left before its end.
     """
     fields = {name: value.decode("latin-1") for name, value in scope["headers"]}
     token = fields.get(HEADER.lower().encode())
     kind = fields.get(b"content-type", "")
-    is_form = kind.lower().startswith(_FORMS)
+    is_form = kind.lower().startswith(FORMS)
     if token is not None or not is_form:
         return token, receive
-    body = await _body(receive, _MOST_FORM)
-    if len(body) > _MOST_FORM:
-        raise CsrfError(f"A form over 1 MB brings its token in the header {HEADER}.")
+    body = await _body(receive, MOST_FORM)
+    if len(body) > MOST_FORM:
+        raise CsrfError(TOO_LARGE)
     is_read = False
 
     async def again() -> Message:
@@ -323,27 +331,8 @@ async def _token(scope: Scope, receive: Receive) -> tuple[str | None, Receive]:
         is_read = True
         return {"type": "http.request", "body": body, "more_body": False}
 
-    found = _field(kind, body)
+    found = find_token(kind, body)
     return found.decode("latin-1") if found else None, again
-
-
-def _field(kind: str, body: bytes) -> bytes | None:
-    """
-    Return the token's field of a form, in time that grows with the form and no faster.
-
-    Whoever has no session may send a form: it is searched, and not parsed.
-    """
-    if kind.lower().startswith("application/"):
-        found = _PAIR.search(body)
-        return unquote_to_bytes(found[1].replace(b"+", b" ")) if found else None
-    boundary = _BOUNDARY.search(kind)
-    if boundary is None:
-        return None
-    for part in body.split(b"--" + boundary[1].encode("latin-1")):
-        head, _, content = part.partition(b"\r\n\r\n")
-        if len(head) <= _MOST_HEAD and _PART.search(head):
-            return content.removesuffix(b"\r\n")
-    return None
 
 
 def _session(scope: Scope) -> Session:

@@ -19,6 +19,8 @@ SameSite: TypeAlias = Literal["Lax", "Strict", "None"]
 # RFC 6265 section 6.1 asks for 4096 bytes a cookie, attributes included; the rest is reserve.
 _COOKIE_BYTES = 4050
 _MOST_NAMES = 100
+_MOST_HEADER = 32 * 1024
+_BLANKS = " \t"
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _ATTRIBUTE = re.compile(r"[\x20-\x3A\x3C-\x7E]*")
 _COUNT = re.compile(r"chunks-([1-9][0-9]?)")
@@ -79,7 +81,7 @@ class Cookie:
     same_site: SameSite = "Lax"
     persistent: bool = True
     most_chunks: int = 4
-    most_bytes: int = 32 * 1024
+    most_bytes: int = _MOST_HEADER
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -225,18 +227,32 @@ class SetCookie:
         )
 
 
-def parse(headers: Iterable[bytes], most_bytes: int) -> dict[str, str]:
+def parse(
+    headers: Iterable[bytes | str], most_bytes: int = _MOST_HEADER
+) -> dict[str, str]:
     """
     Return the cookies of a request's ``Cookie`` headers; none if they are too long.
 
     Of a name that comes twice, the first counts: browsers send the more specific path first.
+    A name is taken as the browser sent it, or not at all (RFC 6265 section 4.1.1): browsers
+    guard ``__Host-session``, and not what becomes it once more than blanks is stripped, as
+    some frameworks do with U+00A0 or U+2000 (attack: a sibling host sets that cookie).
+
+    Args:
+        headers: as they came; text is that of WSGI, one character for each byte.
     """
-    lines = list(headers)
+    lines = [_octets(line) for line in headers]
     if sum(map(len, lines)) > most_bytes:
         return {}
     cookies: dict[str, str] = {}
     for pair in b";".join(lines).decode("latin-1").split(";"):
         name, equals, value = pair.partition("=")
-        if equals:
-            cookies.setdefault(name.strip(), value.strip())
+        name = name.strip(_BLANKS)
+        if equals and _NAME.fullmatch(name):
+            cookies.setdefault(name, value.strip(_BLANKS))
     return cookies
+
+
+def _octets(line: bytes | str) -> bytes:
+    # What no byte stands for becomes a question mark, which no name contains.
+    return line.encode("latin-1", "replace") if isinstance(line, str) else line

@@ -99,6 +99,10 @@ class ProtectedCookie:
         """
         Return what the cookie of a request holds; ``None`` for nothing, or nothing good.
 
+        Args:
+            cookies: by `parse`. The ones of Django and Starlette take a name with U+00A0 before
+                it for the name: a sibling host can set it where ``__Host-`` should forbid it.
+
         Raises:
             ProtectionError: the ring could not be asked at the moment; it is `transient`.
         """

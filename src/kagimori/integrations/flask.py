@@ -4,6 +4,7 @@ Sessions, CSRF tokens and the peer endpoint for Flask.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import NoReturn
@@ -17,8 +18,9 @@ from kagimori.clock import Clock
 from kagimori.errors import ConfigError, KagimoriError
 from kagimori.integrations import peer
 from kagimori.integrations.answering import caching, retry_after
-from kagimori.integrations.cookies import Cookie
+from kagimori.integrations.cookies import Cookie, parse
 from kagimori.integrations.csrf import FIELD, HEADER, SAFE_METHODS, Csrf, CsrfError
+from kagimori.integrations.forms import FORMS, MOST_FORM, TOO_LARGE
 from kagimori.integrations.sessions import (
     ABSOLUTE,
     OldSessions,
@@ -102,9 +104,9 @@ class RingSessionInterface(SessionInterface):
         """
         Return the session of a request.
         """
-        # Looked at before the cookies are parsed.
-        size = len(request.headers.get("Cookie", ""))
-        cookies = request.cookies if size <= self._cookie.most_bytes else {}
+        # As the browser sent them: see `parse`.
+        line = request.headers.get("Cookie", "")
+        cookies = parse([line], self._cookie.most_bytes)
         try:
             return self._sessions(app).read(cookies, RingSession)
         except ConfigError:
@@ -171,8 +173,8 @@ class CsrfProtect:
     """
     Refuses requests that change something without a token of their session: status 403.
 
-    The token comes in the header ``X-CSRF-Token`` or in the form's field ``csrf_token``;
-    templates draw it by ``csrf_token()``.
+    The token comes in the header ``X-CSRF-Token`` or in the form's field ``csrf_token``, of
+    forms up to 1 MB; templates draw it by ``csrf_token()``.
 
     Args:
         exempt: paths that need none, with all that lies below them: those of an API that goes
@@ -210,8 +212,7 @@ class CsrfProtect:
         ):
             return
         try:
-            token = request.headers.get(HEADER) or request.form.get(FIELD)
-            self._csrf.check(_session(), token)
+            self._csrf.check(_session(), _token())
         except CsrfError as error:
             abort(403, error.text)
         except ConfigError:
@@ -250,6 +251,26 @@ def add_peer(
         return Response(found.body, found.status, dict(found.headers))
 
     app.before_request_funcs.setdefault(None, []).insert(0, answer)
+
+
+def _token() -> str | None:
+    """
+    Return the request's token; a form is read for it, up to the limit, and left as it was.
+
+    Raises:
+        CsrfError: the form is too large to look into.
+    """
+    token = request.headers.get(HEADER)
+    if token or request.mimetype not in FORMS:
+        return token
+    body = bytearray()
+    # A stream may give less than was asked for.
+    while part := request.stream.read(MOST_FORM + 1 - len(body)):
+        body += part
+        if len(body) > MOST_FORM:
+            raise CsrfError(TOO_LARGE)
+    request.stream = io.BytesIO(body)
+    return request.form.get(FIELD)
 
 
 def _session() -> RingSession:

@@ -24,12 +24,14 @@ class Record(msgspec.Struct, frozen=True):
         created: POSIX seconds of the sign-in.
         data: packed.
         lasts: seconds without a request after which it ends, where that is its own.
+        origin: the id of the session that it was moved from, where that is kept on the server.
     """
 
     id: str
     created: int
     data: dict[str, Any]
     lasts: int | None = None
+    origin: str | None = None
 
     def content(self) -> dict[str, Any]:
         """
@@ -56,6 +58,7 @@ class Session(MutableMapping[str, Any]):
         reading: Reading | None = None,
         stale: tuple[SetCookie, ...] = (),
         is_moved: bool = False,
+        origin: str | None = None,
     ) -> None:
         self.id = record.id if record else random_id()
         self.accessed = False
@@ -67,6 +70,8 @@ class Session(MutableMapping[str, Any]):
         self._reading = reading or Reading()
         self._stale = stale
         self._is_moved = is_moved
+        self._origin = record.origin if record else origin
+        self._ended: str | None = None
         # A session without content is kept where something was bound to its id.
         self._is_kept = record is not None and not self._data
 
@@ -114,6 +119,7 @@ class Session(MutableMapping[str, Any]):
         """
         self.mark_accessed()
         self.id, self._created, self.modified = random_id(), None, True
+        self._ended, self._origin = self._origin or self._ended, None
 
     def keep(self) -> str:
         """
@@ -154,7 +160,7 @@ class Session(MutableMapping[str, Any]):
         """
         created = seconds(now) if self._created is None else self._created
         packed = {str(name): pack(value) for name, value in self._data.items()}
-        return Record(self.id, created, packed, self.lasts)
+        return Record(self.id, created, packed, self.lasts, self._origin)
 
     @property
     def created(self) -> int | None:
@@ -162,6 +168,13 @@ class Session(MutableMapping[str, Any]):
         When the browser signed in, in POSIX seconds; ``None`` for just now.
         """
         return self._created
+
+    @property
+    def ended(self) -> str | None:
+        """
+        The id of the session that it was moved from, once that must not be good any more.
+        """
+        return self._ended
 
     @property
     def reading(self) -> Reading:

@@ -10,7 +10,9 @@ Rules of this module:
    answers do not undo what others wrote meanwhile.
 3. Whoever signs in gets a new id (session fixation), and what is bound to the old one, such as
    a CSRF token, ends with it.
-4. An answer that depends on the session says so to caches, and one that sets it is not stored.
+4. Where sessions are moved from what a server kept of them, that ends too when the id does:
+   whoever has the old cookie would else be signed in on.
+5. An answer that depends on the session says so to caches, and one that sets it is not stored.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import msgspec
 
@@ -40,6 +42,7 @@ __all__ = [
     "OldSessions",
     "Session",
     "Sessions",
+    "StoredSessions",
 ]
 
 LIFETIME = timedelta(days=14)
@@ -61,6 +64,27 @@ class OldSessions(Protocol):
     def expire(self, cookies: Mapping[str, str]) -> tuple[SetCookie, ...]:
         """
         Return what makes the browser forget the old cookie, where it is there.
+        """
+        ...
+
+
+@runtime_checkable
+class StoredSessions(OldSessions, Protocol):
+    """
+    Old sessions that are kept on the server, under the id in their cookie.
+
+    Over ASGI both methods are called in the event loop: they must not wait there.
+    """
+
+    def id_of(self, cookies: Mapping[str, str]) -> str | None:
+        """
+        Return the old session's id; ``None`` where there is none to end.
+        """
+        ...
+
+    def end(self, session_id: str) -> None:
+        """
+        Delete what is kept of a session, if it is still there.
         """
         ...
 
@@ -143,6 +167,9 @@ class Sessions:
         """
         Return what the response to a request has to say.
 
+        What the server kept of a session that this one was moved from is deleted here, once
+        its id was renewed.
+
         Args:
             persistent: whether the cookie outlives the browser's session; left out: as the
                 cookie says.
@@ -152,6 +179,36 @@ class Sessions:
             CookieTooLargeError: it holds too much.
             KeyRingError: it changed, and no key can protect it now.
         """
+        answer = self._answer(session, persistent=persistent)
+        # Only now: a change that cannot be kept must not cost the old session.
+        if session.ended is not None:
+            for old in self._old:
+                if isinstance(old, StoredSessions):
+                    old.end(session.ended)
+        return answer
+
+    def of_text(self, text: str | None) -> Session:
+        """
+        Return the session of a cookie's text; an empty one for nothing, or nothing good.
+
+        Raises:
+            ProtectionError: as `read`.
+        """
+        reading = self._jar.read_text(text) if text else Reading()
+        return self._session(reading, {}, Session)
+
+    def text_of(self, session: Session) -> str:
+        """
+        Return the text of a session's cookie, before it is split into chunks.
+
+        Raises:
+            TypeError: the session holds something that has no place in JSON.
+            KeyRingError: no key can protect now.
+        """
+        record = session.record(self.ring.now())
+        return self._jar.write_text(msgspec.json.encode(record))
+
+    def _answer(self, session: Session, *, persistent: bool | None) -> Answer:
         now = self.ring.now()
         changed = session.is_changed
         reading = session.reading
@@ -177,27 +234,6 @@ class Sessions:
             )
         return _answer((*set_cookies, *session.stale), session)
 
-    def of_text(self, text: str | None) -> Session:
-        """
-        Return the session of a cookie's text; an empty one for nothing, or nothing good.
-
-        Raises:
-            ProtectionError: as `read`.
-        """
-        reading = self._jar.read_text(text) if text else Reading()
-        return self._session(reading, {}, Session)
-
-    def text_of(self, session: Session) -> str:
-        """
-        Return the text of a session's cookie, before it is split into chunks.
-
-        Raises:
-            TypeError: the session holds something that has no place in JSON.
-            KeyRingError: no key can protect now.
-        """
-        record = session.record(self.ring.now())
-        return self._jar.write_text(msgspec.json.encode(record))
-
     def _session(
         self, reading: Reading, cookies: Mapping[str, str], kind: type[S]
     ) -> S:
@@ -214,8 +250,14 @@ class Sessions:
         for old in self._old:
             data = old.read(cookies)
             if data is not None:
-                stale = self._stale(cookies)
-                return kind(data, reading=reading, stale=stale, is_moved=True)
+                origin = old.id_of(cookies) if isinstance(old, StoredSessions) else None
+                return kind(
+                    data,
+                    reading=reading,
+                    stale=self._stale(cookies),
+                    is_moved=True,
+                    origin=origin,
+                )
         return kind(reading=reading)
 
     def _stale(self, cookies: Mapping[str, str]) -> tuple[SetCookie, ...]:

@@ -259,7 +259,7 @@ class BlobPlace:
         )
 
         url = self.account_url + (f"?{sas}" if sas else "")
-        options = azure_sign_in.client_options(read_seconds)
+        options = azure_sign_in.client_options(read_seconds, url=url)
         # One request for the whole of it, and never more memory than a ring may take.
         most = MOST_BYTES + 1
         return Clients(

@@ -13,6 +13,7 @@ from kagimori.errors import (
     ConfigError,
     PayloadExpiredError,
     ProtectionError,
+    StoreError,
     UnknownKeyIdError,
 )
 from kagimori.keys.protection.ticket_cookies import (
@@ -221,6 +222,27 @@ def test_a_rotation_asks_for_renewal_and_signs_nobody_out(world: World, ring):
     renewed = cookies.open(dict(cookies.issue(opened.renewed)))
     assert renewed is not None
     assert (opened.ticket, False) == (renewed.ticket, renewed.needs_renewal)
+
+
+def test_an_outage_signs_nobody_out(world: World):
+    """
+    A ring that cannot be asked at the moment is an error, and not "nobody"; later it is read.
+    """
+    blue, green = world.ring(), world.ring()
+    blue.rotate(immediate=True)
+    sent = dict(TicketCookies(blue).issue(Ticket.of("alice")))
+    cookies = TicketCookies(green)
+    world.store.fault = StoreError("down", transient=True)
+
+    with pytest.raises(ProtectionError) as waits:
+        cookies.read(sent)
+    assert waits.value.transient
+    assert cookies.read({NAME: "junk"}) is None
+    world.store.fault = None
+    world.clock.advance(timedelta(minutes=1))
+    read = cookies.read(sent)
+    assert read is not None
+    assert "alice" == read.name
 
 
 # --- refused -------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from django.utils.deprecation import MiddlewareMixin
 from kagimori.errors import ConfigError, KagimoriError, ProtectionError
 from kagimori.integrations import peer
 from kagimori.integrations.answering import caching, retry_after
+from kagimori.integrations.cookies import parse
 from kagimori.integrations.django.ring import ring, sessions
 from kagimori.integrations.django.sessions import SessionStore
 from kagimori.integrations.sessions import Session
@@ -37,9 +38,9 @@ class SessionMiddleware(middleware.SessionMiddleware):
         """
         try:
             found = sessions()
-            # Looked at before the cookies are parsed.
-            size = len(request.META.get("HTTP_COOKIE", ""))
-            cookies = request.COOKIES if size <= found.cookie.most_bytes else {}
+            # Not Django's COOKIES: a name with U+00A0 before it counts there as the name.
+            line = request.META.get("HTTP_COOKIE", "")
+            cookies = parse([line], found.cookie.most_bytes)
             session = found.read(cookies, Session)
         except ConfigError:
             raise

@@ -5,7 +5,8 @@ Rules of this module (`aspnet-data-protection.md` section 5):
 
 1. A value longer than a browser takes lies in chunks: ``NAME`` holds ``chunks-N``, the text
    lies in ``NAMEC1`` to ``NAMECN``. How many are said to be there allocates nothing.
-2. What a browser sends is refused by one class; `read` makes that "nobody is signed in".
+2. What a browser sends is refused by one class; `read` makes that "nobody is signed in". A key
+   that cannot be asked for at the moment is an error there too: an outage signs nobody out.
 3. A ticket past its expiry is refused; the very instant is still valid. An application that
    keeps its tickets on the server, or asks its database whether a user is still one (ASP.NET
    Core Identity's security stamp), knows more than a cookie can tell.
@@ -126,10 +127,16 @@ class TicketCookies:
 
         Args:
             now: the request's time; the ring's where it is left out.
+
+        Raises:
+            ProtectionError: the ring could not be asked at the moment; it is `transient`.
+                Answer 503: to go on would be to sign the user out.
         """
         try:
             opened = self.open(cookies, now)
-        except ProtectionError:
+        except ProtectionError as error:
+            if error.transient:
+                raise
             return None
         return opened.ticket if opened else None
 
