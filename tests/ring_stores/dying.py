@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-CALLS = ("open", "write", "fsync", "link", "replace", "unlink", "mkdir")
+CALLS = ("open", "write", "fsync", "link", "replace", "unlink", "mkdir", "rmdir")
 GROWING = ("open", "write", "link", "replace", "mkdir")
 
 

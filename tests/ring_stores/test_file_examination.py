@@ -4,6 +4,9 @@ What the doctor asks of a ring in files.
 
 from __future__ import annotations
 
+import errno
+import os
+
 import pytest
 
 from kagimori.keys.store import Element
@@ -95,3 +98,22 @@ def test_a_damaged_document_can_still_be_written_to(open_store, tmp_path):
     # Files of a folder are made sense of one by one, above the store.
     assert found["read"] is isinstance(store, FolderStore)
     assert found["write if unchanged"]
+
+
+def test_a_share_that_refuses_folders_is_told_of(open_store, tmp_path, monkeypatch):
+    """
+    Commits go through folders of their own, so files alone are not enough.
+    """
+    store = open_store()
+    store.commit([KEY], [], None)
+    before = files(tmp_path / "ring")
+
+    def refused(*_args, **_kwargs):
+        raise PermissionError(errno.EACCES, "refused")
+
+    monkeypatch.setattr(os, "mkdir", refused)
+    found = store.examine()
+
+    assert {"read": True, "write if unchanged": False} == rights(found)
+    assert any("right" in each.remedy for each in found if not each.ok)
+    assert before == files(tmp_path / "ring")

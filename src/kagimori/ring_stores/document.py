@@ -29,6 +29,7 @@ from kagimori.ring_stores import safe_files
 from kagimori.ring_stores.durability import lost_at_restart
 from kagimori.ring_stores.file import digest_of
 from kagimori.ring_stores.journal import Journal, State, changing
+from kagimori.ring_stores.workbench import SupersededError
 
 _LOOKS = 200
 _MOST_REMOVED = 256
@@ -103,10 +104,13 @@ class DocumentStore:
         """
         with safe_files.declared(self.name):
             state, found, is_behind = self._look()
-            if is_behind and not self._read_only:
+            if not self._read_only and state.number:
                 # The commit is done; who cannot finish it (a full disk) reads it all the same.
                 with contextlib.suppress(OSError):
-                    self._put_in_place(state, found)
+                    if is_behind:
+                        self._put_in_place(state)
+                    else:
+                        self._journal.workbenches.clear(state.number)
         return _snapshot(state, found)
 
     def commit(
@@ -139,7 +143,7 @@ class DocumentStore:
             after.add[_DOCUMENT] = _document(after, new)
             self._journal.publish(after)
             with contextlib.suppress(OSError):
-                self._put_in_place(after, new)
+                self._put_in_place(after)
             state, found, _ = self._look()
             return _snapshot(state, found)
 
@@ -163,26 +167,32 @@ class DocumentStore:
                 continue
             commit, mark, found = _elements(text, str(self._path))
             is_known = not commit or commit in state.lineage
-            if not state.number or (text and commit == state.commit):
+            if state.number and text and commit == state.commit:
                 return replace(state, ring_state=mark), found, False
-            if text and not is_known:
-                # Another ring was put here on purpose: it is the ring from now on.
-                return replace(state, ring_state=mark), found, False
+            if not state.number or (text and not is_known):
+                # Another ring was put here on purpose: it is the ring from now on, and what
+                # is committed on it descends from it.
+                before = (commit, *state.lineage) if commit else state.lineage
+                return replace(state, ring_state=mark, lineage=before), found, False
             _, _, ours = _elements(state.add.get(_DOCUMENT, ""), state.commit)
             names = {element.name for element in ours} | set(state.remove)
             theirs = [element for element in found if element.name not in names]
             return state, ours + theirs, True
         raise changing(self.name)
 
-    def _put_in_place(self, state: State, found: list[Element]) -> None:
-        text = xml.BOM + _document(state, found)
-        temporary = safe_files.write_temporary(self._folder, text)
-        # Who was asleep meanwhile must not bring back what a later commit replaced.
-        if not self._journal.is_latest(state):
-            safe_files.remove(temporary)
-            return
-        safe_files.give_name(temporary, self._path)
-        safe_files.sync_folder(self._folder)
+    def _put_in_place(self, state: State) -> None:
+        benches = self._journal.workbenches
+        # From here on, who slept over an earlier state cannot bring back its document.
+        benches.clear(state.number - 1)
+        with benches.set_up(state.number) as bench:
+            latest, found, is_behind = self._look()
+            if latest.commit != state.commit or not is_behind:
+                return
+            try:
+                bench.place(xml.BOM + _document(latest, found), self._path)
+            except SupersededError:
+                return
+            safe_files.sync_folder(self._folder)
         self._journal.prune(state)
 
 

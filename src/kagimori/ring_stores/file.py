@@ -8,7 +8,8 @@ Rules of this module (`aspnet-data-protection.md` 2.6):
 2. A commit is the exclusive creation of ``state-<n>.xml`` (see `kagimori.ring_stores.journal`).
    .NET skips those files. What .NET writers add or remove is seen at the next load.
 3. Until the latest state is marked as applied it stands above the files; from then on the files
-   are the ring.
+   are the ring, but for those that a commit removed and that came back as they were
+   (see `kagimori.ring_stores.taken_away`).
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from kagimori.keys.store import Element, Snapshot
 from kagimori.ring_stores import safe_files
 from kagimori.ring_stores.durability import lost_at_restart
 from kagimori.ring_stores.journal import Journal, State, changing
+from kagimori.ring_stores.workbench import SupersededError
 
 _SUFFIX = ".xml"
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,200}", re.ASCII)
@@ -99,11 +101,14 @@ class FolderStore:
         Read the ring, and put in place what a writer that died had committed.
         """
         with safe_files.declared(self.name):
-            state, snapshot = self._look()
-            if not state.is_applied and not self._read_only:
+            state, snapshot, stale = self._look()
+            if not self._read_only and state.number:
                 # The commit is done; who cannot finish it (a full disk) reads it all the same.
                 with contextlib.suppress(OSError):
-                    self._apply(state)
+                    if stale or not state.is_applied:
+                        self._apply(state, stale)
+                    else:
+                        self._journal.workbenches.clear(state.number)
         return snapshot
 
     def commit(
@@ -129,16 +134,18 @@ class FolderStore:
         gone = tuple(self._checked(name) for name in remove if name not in files)
         with safe_files.declared(self.name):
             safe_files.make_folder(self._folder)
-            state, snapshot = self._look()
+            state, snapshot, stale = self._look()
             if snapshot.version != expect:
                 raise ConflictError("The ring changed since it was read.")
             # The state before has to be in place, since only the highest one is looked at.
             if not state.is_applied:
                 self._apply(state)
-            after = state.followed_by(ring_state, files, gone)
+            before = {element.name: element.xml for element in snapshot.elements}
+            taken = state.taken.followed_by(before, files, gone)
+            after = state.followed_by(ring_state, files, gone, taken)
             self._journal.publish(after)
             with contextlib.suppress(OSError):
-                self._apply(after)
+                self._apply(after, stale)
             return self._look()[1]
 
     def _checked(self, name: str) -> str:
@@ -157,9 +164,12 @@ class FolderStore:
             raise StoreError(f"{self.name} holds more than {_MOST_FILES} files.")
         return found
 
-    def _look(self) -> tuple[State, Snapshot]:
+    def _look(self) -> tuple[State, Snapshot, list[str]]:
         """
         Read everything, again until no commit came in between.
+
+        Returns:
+            The state, the ring, and the names of files that were removed and came back.
         """
         for _ in range(_LOOKS):
             try:
@@ -178,31 +188,49 @@ class FolderStore:
             except FileNotFoundError:
                 continue
             if self._journal.is_latest(state):
-                return state, _merged(state, texts)
+                stale = [name for name in texts if state.taken.has(name, texts[name])]
+                for name in stale:
+                    del texts[name]
+                return state, _merged(state, texts), stale
         raise changing(self.name)
 
-    def _apply(self, state: State) -> None:
+    def _apply(self, state: State, stale: Sequence[str] = ()) -> None:
         """
         Put in place what a state carries; safe to repeat, and beside others who do the same.
+
+        Args:
+            stale: names of files that were removed and came back: to be taken away.
         """
-        for name, text in state.add.items():
-            path = self._folder / (self._checked(name) + _SUFFIX)
-            with contextlib.suppress(FileNotFoundError):
-                if safe_files.read_text(path) == text:
-                    continue
-            temporary = safe_files.write_temporary(self._folder, xml.BOM + text)
-            # Who was asleep meanwhile must not bring back what a later commit replaced.
-            if not self._journal.is_latest(state):
-                safe_files.remove(temporary)
+        benches = self._journal.workbenches
+        # From here on, who slept over an earlier state cannot bring back what it carried.
+        benches.clear(state.number - 1)
+        with benches.set_up(state.number) as bench:
+            if not self._journal.is_unchanged(state):
                 return
-            safe_files.give_name(temporary, path)
-        for name in state.remove:
-            if self._journal.is_latest(state):
-                safe_files.remove(self._folder / (self._checked(name) + _SUFFIX))
-        safe_files.sync_folder(self._folder)
-        if self._journal.is_latest(state):
-            self._journal.mark_applied(state)
-            self._journal.prune(state)
+            try:
+                for name, text in state.add.items():
+                    if self._text(name) != text:
+                        bench.place(xml.BOM + text, self._path(name))
+                for name in state.remove:
+                    bench.take(self._path(name))
+                for name in stale:
+                    # Another writer may have laid something else there since we looked.
+                    if state.taken.has(name, self._text(name) or ""):
+                        bench.take(self._path(name))
+                safe_files.sync_folder(self._folder)
+                if not state.is_applied:
+                    self._journal.mark_applied(state, bench)
+            except SupersededError:
+                return
+        self._journal.prune(state)
+
+    def _path(self, name: str) -> Path:
+        return self._folder / (self._checked(name) + _SUFFIX)
+
+    def _text(self, name: str) -> str | None:
+        with contextlib.suppress(FileNotFoundError):
+            return safe_files.read_text(self._path(name))
+        return None
 
     def _paths(self) -> list[Path]:
         with safe_files.declared(self.name):

@@ -11,6 +11,7 @@ from kagimori.keys.findings import Finding
 from kagimori.keys.store import KeyStore
 from kagimori.ring_stores import safe_files
 from kagimori.ring_stores.durability import lost_at_restart
+from kagimori.ring_stores.workbench import Workbenches
 
 
 def examine(store: KeyStore, folder: Path, *, read_only: bool) -> tuple[Finding, ...]:
@@ -54,6 +55,10 @@ def _write(folder: Path) -> Finding:
             try:
                 safe_files.give_new_name(temporary, named)
             except FileExistsError:
+                # A share may grant files and refuse the folders that commits go through.
+                with Workbenches(folder, "examined-").set_up(1) as bench:
+                    bench.place("kagimori ring doctor", named)
+                    bench.take(named)
                 text = "A file was written under a name that cannot be taken twice."
                 return Finding(right, ok=True, text=text)
     except StoreError as error:

@@ -8,7 +8,9 @@ Rules of this module:
    that refuses to replace has one winner, without a lock, on network shares too.
 2. What the change says is put in place afterwards, by the winner or by whoever finds it
    missing. So a crash leaves the old ring or the new one.
-3. The highest file is never removed. A writer that slept while others went on may therefore
+3. Putting in place goes through a workbench (`kagimori.ring_stores.workbench`), so that who
+   slept over it changes nothing any more.
+4. The highest file is never removed. A writer that slept while others went on may therefore
    give a number away that is free again but lies below: it looks afterwards whether the highest
    state descends from its own, and if not, has lost.
 """
@@ -23,7 +25,9 @@ from pathlib import Path
 
 from kagimori.errors import ConflictError, RingMalformedError, StoreError
 from kagimori.keys.protection import elements, xml
-from kagimori.ring_stores import safe_files
+from kagimori.ring_stores import safe_files, taken_away
+from kagimori.ring_stores.taken_away import TakenAway
+from kagimori.ring_stores.workbench import Workbench, Workbenches
 
 _LINEAGE = 64
 _LOOKS = 200
@@ -45,6 +49,7 @@ class State:
         add: names and texts to put in place, exactly as they will lie.
         remove: names to take away.
         is_applied: whether all that was put in place.
+        taken: what this commit and those before took away.
     """
 
     number: int = 0
@@ -54,12 +59,14 @@ class State:
     add: dict[str, str] = field(default_factory=dict, repr=False)
     remove: tuple[str, ...] = ()
     is_applied: bool = True
+    taken: TakenAway = field(default_factory=TakenAway, repr=False)
 
     def followed_by(
         self,
         ring_state: str,
         add: dict[str, str],
         remove: tuple[str, ...],
+        taken: TakenAway | None = None,
     ) -> State:
         """
         Return the state that a commit on this one makes.
@@ -73,13 +80,16 @@ class State:
             add,
             remove,
             is_applied=False,
+            taken=taken or self.taken,
         )
 
     def applied(self) -> State:
         """
         Return this state once its change is in place: what it carried has gone from it.
         """
-        return State(self.number, self.commit, self.lineage, self.ring_state)
+        return State(
+            self.number, self.commit, self.lineage, self.ring_state, taken=self.taken
+        )
 
     def text(self) -> str:
         """
@@ -97,6 +107,7 @@ class State:
             xml.child(change, _ADD, {"name": name}, text)
         for name in self.remove:
             xml.child(change, _REMOVE, {"name": name})
+        self.taken.write(change)
         return xml.BOM + xml.write(root, declaration=True)
 
 
@@ -123,6 +134,7 @@ def parse_state(text: str, number: int, path: Path) -> State:
         {one.get("name", ""): one.text or "" for one in change.findall(_ADD)},
         tuple(one.get("name", "") for one in change.findall(_REMOVE)),
         change.get("applied") == "true",
+        taken_away.read(change),
     )
 
 
@@ -140,6 +152,7 @@ class Journal:
         self._folder = folder
         self._before = before
         self._after = after
+        self.workbenches = Workbenches(folder, before)
         self._pattern = re.compile(
             re.escape(before) + r"([1-9]\d{0,17})" + re.escape(after), re.ASCII
         )
@@ -220,19 +233,28 @@ class Journal:
         """
         return self.highest() == state.number
 
-    def mark_applied(self, state: State) -> None:
+    def is_unchanged(self, state: State) -> bool:
+        """
+        Whether a state is still the latest, and applied as little or as much as it was.
+        """
+        latest = self.latest()
+        return (latest.commit, latest.is_applied) == (state.commit, state.is_applied)
+
+    def mark_applied(self, state: State, bench: Workbench) -> None:
         """
         Take what a state carried out of it, since it is in place.
+
+        Raises:
+            SupersededError: others were faster; nothing was changed.
         """
-        text = state.applied().text()
-        temporary = safe_files.write_temporary(self._folder, text)
-        safe_files.give_name(temporary, self.path(state.number))
+        bench.place(state.applied().text(), self.path(state.number))
         safe_files.sync_folder(self._folder)
 
     def prune(self, state: State) -> None:
         """
-        Remove state files below this one, and what dead writers left.
+        Remove state files below this one, workbenches, and what dead writers left.
         """
+        self.workbenches.clear(state.number)
         for path in list(self._folder.iterdir()):
             if 0 < self.number(path.name) < state.number:
                 safe_files.remove(path)

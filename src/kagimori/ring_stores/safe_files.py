@@ -52,6 +52,7 @@ _PASSING = {
     errno.EDQUOT,
     errno.EMFILE,
     errno.ENFILE,
+    errno.EBUSY,
     errno.ENETDOWN,
     errno.EHOSTDOWN,
 }
