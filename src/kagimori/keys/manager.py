@@ -97,6 +97,14 @@ class KeyManager(Generic[R]):
         self._wanted = False
         self._recovered()
 
+    def adopted(self, ring: R, now: datetime) -> None:
+        """
+        Take a ring that was read whole and has trouble: it serves, and `failed` comes next.
+        """
+        self.ring = ring
+        self.loaded_at = now
+        self._confirmed(now)
+
     def probed(self, now: datetime, *, changed: bool) -> None:
         """
         Take the answer of a probe: the store's content differs from what serves, or not.

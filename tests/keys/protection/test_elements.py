@@ -281,7 +281,14 @@ def test_our_state_is_read_back():
     """
     Generation, application and reasons survive, characters included that XML cannot hold.
     """
-    state = RingState(7, "鍵<&>", {KEY_ID: "left in a train"})
+    state = RingState(
+        7,
+        "鍵<&>",
+        {KEY_ID: "left in a train"},
+        {KEY_ID: ticks.parse("2026-11-21T12:00:00.1234567Z")},
+        {KEY_ID: ticks.parse("2026-11-22T12:00:00Z")},
+        ("0123", "4567"),
+    )
     back = xml.parse(xml.write(elements.state_element(state)))
 
     assert elements.is_state(back)

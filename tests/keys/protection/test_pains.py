@@ -105,7 +105,7 @@ def test_pain_2_many_instances_that_start_at_once_make_one_key(world: World):
         assert 20 == len(rings)
         assert 1 == len({ring.current_key_id for ring in rings})
         assert expected == len(list(world.place.glob("key-*.xml")))
-        world.clock.advance(200 * DAY)
+        world.clock.advance(170 * DAY)
     ring = world.ring()
     due = ring.keys()[-1].timeline.due
     world.clock.set(due - 4 * DAY)

@@ -311,7 +311,7 @@ def test_a_ring_that_vanished_is_not_made_anew(world: World):
     kept = {path: path.read_bytes() for path in world.place.iterdir()}
     for path in kept:
         path.unlink()
-    world.clock.advance(200 * DAY)
+    world.clock.advance(100 * DAY)
     with pytest.raises(RingMissingError):
         ring.refresh()
     assert b"x" == ring.protector("a").unprotect(sealed).payload

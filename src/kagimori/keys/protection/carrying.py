@@ -57,8 +57,8 @@ from kagimori.keys.protection.elements import StoredKey
 from kagimori.keys.protection.envelopes import Envelopes, wrap_checked
 from kagimori.keys.protection.plan import NOTHING_TO_DO, Plan
 from kagimori.keys.protection.rewrapping import opened_somehow
+from kagimori.keys.protection.terms import Terms, propagation
 from kagimori.keys.protection.ticks import to_datetime
-from kagimori.keys.protection.verbs import Terms, propagation
 from kagimori.keys.store import Element
 from kagimori.keys.wrapping import KeyWrapper
 
@@ -286,6 +286,7 @@ def import_key(
         add=wrapped,
         reasons={carried.id: reason or "imported"},
         tales=(("key.imported", Severity.WARNING, fields),),
+        entered=(carried.id,),
     )
 
 

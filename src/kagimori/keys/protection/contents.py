@@ -8,7 +8,7 @@ Rules of this module:
    not revoked; equal dates go by id, as .NET has it. Past its expiration it goes on protecting:
    late is an alarm, never a gap.
 3. Nothing is minted while any element could not be understood (unreadable is not absent), nor
-   while the clock shows a time before the newest key was made (K7).
+   while the clock shows a time before the newest key was made (K7), unless a key ends by it.
 4. A successor activates when its predecessor expires, and is in the ring days before, so that
    .NET nodes, which look once a day, have it when it protects.
 """
@@ -16,7 +16,7 @@ Rules of this module:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from kagimori.errors import ConfigError, KeyRingError, RingMalformedError
@@ -26,7 +26,7 @@ from kagimori.keys.protection.elements import Recovery, Revocation, RingState, S
 from kagimori.keys.protection.key import Material, ProtectionKey
 from kagimori.keys.protection.ticks import Ticks
 from kagimori.keys.store import Snapshot
-from kagimori.keys.timeline import KeyState, KeyTimeline, KeyUse
+from kagimori.keys.timeline import KeyState, KeyTimeline, KeyUse, rfc3339
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,11 +150,21 @@ class Contents:
         waiting = self.waiting(now)
         return waiting[0].timeline.activates if waiting else None
 
-    def is_behind(self, now: datetime, skew: timedelta) -> bool:
+    def ahead(self, now: datetime, skew: timedelta) -> ProtectionKey | None:
         """
-        Whether the clock shows a time before a key of the ring was made.
+        Return a key that was made later than `now`, so that one of two clocks is wrong.
+
+        Revoked keys do not count: else one node whose clock was ahead for a moment would keep
+        all others from changing the ring until then.
         """
-        return any(key.timeline.created > now + skew for key in self.keys)
+        return next(
+            (
+                key
+                for key in self.keys
+                if not key.is_revoked and key.timeline.created > now + skew
+            ),
+            None,
+        )
 
 
 def read(
@@ -211,7 +221,7 @@ def read(
     keys = _lined_up(
         list(stored.values()),
         revocations,
-        _Materials(unwrap, known, recoveries),
+        _Materials(unwrap, known, recoveries).of,
         now,
     )
     return Contents(
@@ -248,7 +258,7 @@ class _Materials:
 def _lined_up(
     stored: list[StoredKey],
     revocations: list[Revocation],
-    materials: _Materials,
+    material_of: Callable[[StoredKey], Material],
     now: datetime,
 ) -> tuple[ProtectionKey, ...]:
     revoked = _revoked(stored, revocations)
@@ -271,7 +281,7 @@ def _lined_up(
             successor=heir.id if heir else None,
         )
         keys.append(
-            ProtectionKey(materials.of(one), timeline, is_revoked=date is not None)
+            ProtectionKey(material_of(one), timeline, is_revoked=date is not None)
         )
     return tuple(keys)
 
@@ -298,6 +308,24 @@ def revoked_before(
     return max(dates, default=None)
 
 
+def with_missing(found: Contents, served: Contents, now: datetime) -> Contents:
+    """
+    Return a ring in which nothing can protect, with those keys that served and are missing.
+
+    Their elements were garbled, or another ring lies in the place: unreadable is not absent.
+    But a revocation of such a key holds.
+    """
+    missing = [key for key in served.keys if found.get(key.id) is None]
+    if not missing:
+        return found
+    known = {key.id: key.material for key in (*missing, *found.keys)}
+    stored = [material.stored for material in known.values()]
+    revocations = list(found.revocations)
+    keys = _lined_up(stored, revocations, lambda one: known[one.id], now)
+    by_raw_id = {key.raw_id: key for key in keys}
+    return replace(found, keys=keys, by_raw_id=by_raw_id)
+
+
 def _reversed_order(key_id: str) -> int:
     return -int(key_id.replace("-", ""), 16)
 
@@ -317,8 +345,22 @@ def successor_due(
     end = last.due or last.activates
     if end - now > policy.announce or not policy.is_automatic:
         return None
+    if now - end > policy.lifetime:
+        # Nobody tended the ring for that long, or this clock is far ahead; then a key made by
+        # it would stand in everybody's way. A person knows which.
+        return None
     activates = max(end, now)
     return activates, activates + policy.lifetime
+
+
+def clock_hint(key: ProtectionKey) -> str:
+    """
+    Say what to do about a key that was made later than now.
+    """
+    return (
+        f"Set the clock right. If it is right, the key {key.id} was made by a clock that ran "
+        "ahead: revoke that key."
+    )
 
 
 def overdue(
@@ -327,15 +369,19 @@ def overdue(
     """
     Say what is wrong with the times of a ring whose `key` protects; ``None`` if nothing is.
     """
-    if contents.is_behind(now, policy.skew):
+    ahead = contents.ahead(now, policy.skew)
+    if ahead is not None:
         return KeyRingError(
             "This machine's clock shows a time before the ring's newest key was made.",
-            hint="Set the clock right.",
+            hint=clock_hint(ahead),
         )
     due = key.timeline.due
-    if due is not None and due < now and contents.next_turn(now) is None:
+    if due is not None and due < now:
+        turn = contents.next_turn(now)
+        then = "no successor" if turn is None else f"none before {rfc3339(turn)}"
         return KeyRingError(
-            f"The protecting key {key.id} is past its expiration and has no successor.",
-            hint="Open the ring for writing somewhere, or rotate.",
+            f"The protecting key {key.id} is past its expiration and has {then}.",
+            hint="Open the ring for writing somewhere, or rotate. If that is not so, the clock "
+            "is wrong.",
         )
     return None

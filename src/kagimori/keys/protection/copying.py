@@ -8,7 +8,8 @@ Rules of this module:
 2. Everything is written in one commit, revocations before keys; each secret is unwrapped again
    and compared before. A copy that died wrote nothing and is simply done again.
 3. A copy adds, and replaces nothing: into a ring that holds a key of its own it is refused. So
-   it can be repeated while the old ring is still in use, to fetch what came meanwhile.
+   it can be repeated while the old ring is still in use, to fetch what came meanwhile; but a
+   key that the target revoked and deleted is not brought back.
 4. No secret lies in the target as clear as it lay in the source, unless the target's wrapper
    says so.
 """
@@ -129,7 +130,13 @@ class _Copy:
                 hint="Name a place that is empty or holds an earlier copy.",
             )
         held = {key.id for key in target.keys}
-        wanted = [key for key in self._found.keys if key.id not in held]
+        # What the target revoked and deleted stays away: a thief may have it.
+        ended = {one.key_id for one in target.revocations}
+        wanted = [
+            key
+            for key in self._found.keys
+            if key.id not in held and key.id not in ended
+        ]
         missing = [key for key in wanted if key.id not in self._made]
         in_parallel([partial(self._make, key) for key in missing])
         revocations = self._others(target)
@@ -142,6 +149,8 @@ class _Copy:
         return Plan(
             add=(*revocations, *copied),
             reasons=self._found.state.reasons,
+            # Where nobody had the ring before, nobody has to learn of a key.
+            entered=tuple(key.id for key in wanted) if held else (),
             tales=(
                 (
                     "ring.copied",

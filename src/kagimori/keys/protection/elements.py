@@ -86,11 +86,19 @@ class RingState:
         generation: raised by each commit of ours; 0 where there was none.
         application: the application name that the ring was made for; informs only.
         reasons: why keys were made or revoked, by key id.
+        entered: when keys of other rings came into this one, by key id.
+        protected: when keys were first seen to protect, by key id: such a key does not wait,
+            whatever a clock that was set back shows.
+        commits: marks of the last commits of ours, by which a writer whose answer was lost
+            knows its own.
     """
 
     generation: int = 0
     application: str | None = None
     reasons: Mapping[str, str] = field(default_factory=dict)
+    entered: Mapping[str, Ticks] = field(default_factory=dict)
+    protected: Mapping[str, Ticks] = field(default_factory=dict)
+    commits: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +250,7 @@ def read_state(root: xml.Element) -> RingState:
     Read our state element.
 
     Raises:
-        RingMalformedError: the generation is no number.
+        RingMalformedError: the generation is no number, or a date is none.
     """
     generation = root.get("generation", "0")
     if not re.fullmatch(r"\d{1,18}", generation, re.ASCII):
@@ -256,7 +264,15 @@ def read_state(root: xml.Element) -> RingState:
         int(generation),
         None if application is None else application.text or "",
         reasons,
+        _instants(root, "entered"),
+        _instants(root, "protected"),
+        tuple(root.get("commits", "").split()),
     )
+
+
+def _instants(root: xml.Element, tag: str) -> dict[str, Ticks]:
+    found = root.findall(f"{{{xml.KAGIMORI}}}{tag}")
+    return {one.get("key", ""): ticks.parse(one.get("date", "")) for one in found}
 
 
 def _date(root: xml.Element, tag: str) -> Ticks:
@@ -316,12 +332,18 @@ def state_element(state: RingState) -> xml.Element:
     Return our state element.
     """
     root = xml.element(_STATE_TAG, {"generation": str(state.generation)})
+    if state.commits:
+        root.set("commits", " ".join(state.commits))
     if state.application is not None:
         tag = f"{{{xml.KAGIMORI}}}application"
         xml.child(root, tag, text=_printable(state.application))
     for key_id, reason in state.reasons.items():
         tag = f"{{{xml.KAGIMORI}}}reason"
         xml.child(root, tag, {"key": key_id}, _printable(reason))
+    for name, dates in (("entered", state.entered), ("protected", state.protected)):
+        for key_id, date in dates.items():
+            attributes = {"key": key_id, "date": ticks.write(date)}
+            xml.child(root, f"{{{xml.KAGIMORI}}}{name}", attributes)
     return root
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 
 
 class Flight:
@@ -45,6 +46,18 @@ class Flight:
         End the flight.
         """
         self._lock.release()
+
+    def aside(self, work: Callable[[], None]) -> None:
+        """
+        Let a thread of its own do `work`, which lands the flight; nothing if it is taken.
+        """
+        if not self.take():
+            return
+        try:
+            threading.Thread(target=work, name="kagimori-ring", daemon=True).start()
+        except RuntimeError:
+            # No thread can be had (the interpreter ends, or a limit): serve what there is.
+            self.land()
 
     def landed(self, most: float) -> bool:
         """

@@ -4,7 +4,8 @@ The ring that serves, kept fresh: `KeyManager`'s synchronous driver.
 Rules of this module:
 
 1. From the first load on there is always a ring to use: a failed load leaves the last good one
-   serving and raises an alarm.
+   serving and raises an alarm. What was read whole replaces it all the same, even where none of
+   its keys can protect: a revocation holds whatever else is wrong.
 2. Uses take no lock. What they need is one immutable `Serving`, valid for a short window of
    time; whoever leaves the window sees to the next one, and I/O is done aside, in a thread that
    ends with it.
@@ -18,9 +19,8 @@ Rules of this module:
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import NoReturn
 
 from kagimori.clock import Clock
@@ -28,16 +28,15 @@ from kagimori.errors import KagimoriError, KeyRingError
 from kagimori.keys.manager import KeyManager, RefreshPolicy
 from kagimori.keys.protection import refusing
 from kagimori.keys.protection.alarm import Alarm
-from kagimori.keys.protection.contents import Contents, overdue
+from kagimori.keys.protection.contents import Contents, overdue, with_missing
 from kagimori.keys.protection.flight import Flight
 from kagimori.keys.protection.forking import tell_of_forks
 from kagimori.keys.protection.key import ProtectionKey
 from kagimori.keys.protection.loader import Decide, Loaded, RingLoader, unreadable
+from kagimori.keys.protection.planted import tell_of_clear
 from kagimori.keys.protection.readiness import open_needed
-from kagimori.keys.protection.serving import NOTHING, Serving
+from kagimori.keys.protection.serving import NOTHING, Serving, window
 
-_BACK = timedelta(seconds=5)
-_BUSY = timedelta(seconds=1)
 _WAIT_FOR_FLIGHT = 2.0
 _WAIT_AFTER_PAUSE = 1.0
 
@@ -149,12 +148,13 @@ class LiveRing:
         with self._flight:
             now = self.now()
             loaded = self._loader.change(self.contents, now, decide)
+            # It is stored: what is wrong with the ring shows as its problem, not as a failure.
             self._loaded(loaded, now)
         return loaded
 
     def tick(self) -> None:
         """
-        Look at the store if it is time, in this thread; at once done if another one does.
+        Look at the store if it is time, in this thread, unless another one does.
         """
         now = self.now()
         if self._wants_look(now) and self._flight.take():
@@ -167,24 +167,41 @@ class LiveRing:
         try:
             # The token is older than what is read, so that no change falls between the two.
             token = self._loader.probe()
-            self._loaded(self._loader.load(self._manager.ring, now), now)
+            trouble = self._loaded(self._loader.load(self._manager.ring, now), now)
         except KagimoriError as error:
             self._failed(error, now)
             raise
+        if trouble is not None:
+            raise trouble
         self._token = token
 
-    def _loaded(self, loaded: Loaded, now: datetime) -> None:
+    def _loaded(self, loaded: Loaded, now: datetime) -> KagimoriError | None:
         """
-        Let what was loaded serve, if a key of it can protect.
+        Let what was loaded serve; return why no key of it can protect, if so.
+
+        Raises:
+            KagimoriError: that is so, and nothing served before.
         """
         contents = loaded.contents
         self._late = loaded.worry
-        if not self._judge(contents, now):
-            raise unreadable(self._loader.store.name, self._worry)
-        self._manager.loaded(contents, now)
+        protects = self._judge(contents, now)
+        served = self._manager.ring
+        tell_of_clear(contents, served, self._loader.envelopes.wrapper, self._emit)
         self._loads += 1
-        self._settle(contents, now)
-        self._tell()
+        if protects:
+            self._manager.loaded(contents, now)
+            self._settle(contents, now)
+            self._tell()
+            return None
+        trouble = self._late
+        if self._worry is not None or trouble is None:
+            trouble = unreadable(self._loader.store.name, self._worry)
+        if served is None:
+            raise trouble
+        # Else a revoked key would serve on, for its thief too, until another can protect.
+        self._manager.adopted(with_missing(contents, served, now), now)
+        self._failed(trouble, now)
+        return trouble
 
     def _judge(self, contents: Contents, now: datetime) -> bool:
         """
@@ -271,7 +288,7 @@ class LiveRing:
         """
         contents = self.contents
         if self._wants_look(now):
-            self._look_aside()
+            self._flight.aside(self._look)
             if wait:
                 # Rule 4.
                 self._flight.landed(_WAIT_AFTER_PAUSE)
@@ -282,18 +299,9 @@ class LiveRing:
         return self._manager.wants_load(now) or self._manager.wants_probe(now)
 
     def _settle(self, contents: Contents, now: datetime) -> Serving:
-        # No I/O here: keys that were not unwrapped at the load do not protect.
-        current = next(
-            (key for key in contents.candidates(now) if key.material.is_open), None
-        )
-        # Rule 4: while a look after a pause is under way, no use goes by without seeing it.
-        is_open = not self._manager.is_after_pause(now)
-        ends = max(self._manager.next_look(now), now + _BUSY) if is_open else now
-        turn = contents.next_turn(now)
-        if turn is not None:
-            ends = min(ends, turn)
         before = self._serving.current
-        serving = Serving(now - _BACK, ends, current, contents.by_raw_id)
+        serving = window(contents, self._manager, now)
+        current = serving.current
         self._serving = serving
         # Another thread may have loaded, or closed, between our reading and our writing; then
         # what we put there is too old, and its revoked keys would serve on.
@@ -305,17 +313,6 @@ class LiveRing:
         if before is not None and current is not None and before.id != current.id:
             self._emit("key.activated", key=current.id, use="protection")
         return serving
-
-    def _look_aside(self) -> None:
-        if not self._flight.take():
-            return
-        try:
-            threading.Thread(
-                target=self._look, name="kagimori-ring", daemon=True
-            ).start()
-        except RuntimeError:
-            # No thread can be had (the interpreter ends, or a limit): serve what there is.
-            self._flight.land()
 
     def _look(self, *, peek: bool = False) -> None:
         try:

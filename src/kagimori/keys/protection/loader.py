@@ -7,8 +7,10 @@ Rules of this module:
    and decides anew on what the winner wrote: N processes on an empty store make one key. This
    is the only retry loop.
 2. Nothing is minted while anything is unreadable, while a ring that served has vanished, or
-   while the clock runs before the ring's newest key.
-3. An adapter's surprise leaves here as a declared error.
+   while the clock runs before the ring's newest key, unless a key is revoked by it.
+3. Each commit leaves a mark in our state. Who is told of a conflict and finds his mark was
+   successful: only the answer was lost, and acting again would be acting twice.
+4. An adapter's surprise leaves here as a declared error.
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ from kagimori.keys.protection.algorithms import ProtectionAlgorithm
 from kagimori.keys.protection.contents import (
     Contents,
     ProtectionPolicy,
+    clock_hint,
     read,
     successor_due,
 )
@@ -43,7 +46,7 @@ from kagimori.keys.protection.envelopes import Envelopes
 from kagimori.keys.protection.minting import Minted
 from kagimori.keys.protection.parallel import in_parallel
 from kagimori.keys.protection.plan import NOTHING_TO_DO, Birth, Plan
-from kagimori.keys.protection.verbs import Terms
+from kagimori.keys.protection.terms import Terms
 from kagimori.keys.store import Element, KeyStore, Snapshot
 
 ATTEMPTS = 20
@@ -139,8 +142,14 @@ class RingLoader:
         try:
             return self._settled(contents, serving, now, self._scheduled)
         except KagimoriError as error:
-            if not contents.keys:
+            if not contents.keys and serving is None:
                 raise
+            if (
+                contents.keys
+                and successor_due(contents, now, self.options.policy) is None
+            ):
+                # Only a note could not be written; the next load tries again.
+                return Loaded(contents)
             # What is there goes on serving; only the successor is missing.
             return Loaded(contents, worry=error)
 
@@ -169,27 +178,28 @@ class RingLoader:
         decide: Decide,
     ) -> Loaded:
         made: Minted | None = None
+        mark = secrets.token_hex(8)
         for attempt in range(ATTEMPTS):
-            if made is not None and contents.get(made.key_id) is not None:
-                # The answer to our own commit was lost, and what came after it was a conflict.
-                return Loaded(contents, added=made.key_id)
             plan = decide(contents, now)
             if plan.is_empty:
                 return Loaded(contents, plan=plan)
             born: Minted | None = None
             if plan.birth is not None:
                 born = made = self._born(plan.birth, plan, contents, now, made)
-            snapshot = self._committed(contents, plan, born)
+            snapshot = self._committed(contents, plan, born, now, mark)
             if snapshot is not None:
-                added = born.key_id if born else None
-                if added is not None:
-                    self._emit("key.published", key=added, use="protection")
-                for name, severity, fields in plan.tales:
-                    self._emit(name, severity, **fields)
+                self._tell(plan, born)
                 after = self._understood(snapshot, serving, now)
-                return Loaded(after, added=added, plan=plan)
-            time.sleep(secrets.SystemRandom().uniform(0, 0.002 * min(attempt, 8)))
-            contents = self._read(serving, now)
+            else:
+                pause = 0.002 * min(attempt, 8)
+                time.sleep(secrets.SystemRandom().uniform(0, pause))
+                after = self._read(serving, now)
+                if not minting.is_done(after, mark, born):
+                    contents = after
+                    continue
+                # Rule 3.
+                self._tell(plan, born)
+            return Loaded(after, added=born.key_id if born else None, plan=plan)
         raise ContentionError(
             "Too many writers changed the ring at once.",
             hint="Try again in a moment.",
@@ -200,9 +210,17 @@ class RingLoader:
         if contents.is_blank:
             self._require_creation()
         due = successor_due(contents, now, self.options.policy)
-        if due is None or self.options.read_only:
+        if self.options.read_only:
             return NOTHING_TO_DO
+        if due is None:
+            return Plan(is_note=minting.turned_unnoted(contents, now))
         return Plan(birth=Birth(*due))
+
+    def _tell(self, plan: Plan, born: Minted | None) -> None:
+        if born is not None:
+            self._emit("key.published", key=born.key_id, use="protection")
+        for name, severity, fields in plan.tales:
+            self._emit(name, severity, **fields)
 
     def _born(
         self,
@@ -233,7 +251,12 @@ class RingLoader:
         )
 
     def _committed(
-        self, contents: Contents, plan: Plan, made: Minted | None
+        self,
+        contents: Contents,
+        plan: Plan,
+        made: Minted | None,
+        now: datetime,
+        mark: str,
     ) -> Snapshot | None:
         """
         Commit; ``None`` when another writer was faster.
@@ -244,7 +267,9 @@ class RingLoader:
             born = made.elements
             if made.birth.reason:
                 reasons[made.key_id] = made.birth.reason
-        state = minting.state_after(contents, self.options.application, reasons)
+        state = minting.state_after(
+            contents, self.options.application, reasons, plan, made, now, mark
+        )
         try:
             return self.store.commit(
                 (*plan.add, *born, state), plan.remove, contents.version
@@ -300,11 +325,13 @@ class RingLoader:
                 "is made beside it.",
                 hint="Restore or remove that element.",
             )
-        if contents.is_behind(now, self.options.policy.skew):
+        ahead = contents.ahead(now, self.options.policy.skew)
+        # What ends a key is not put off: a thief has it, whatever any clock shows.
+        if ahead is not None and not gone:
             raise KeyRingError(
                 "The ring holds a key made later than now by this machine's clock, so no key is "
                 "made.",
-                hint="Set the clock right.",
+                hint=clock_hint(ahead),
             )
         needed = [
             key.material
@@ -350,7 +377,7 @@ def unreadable(where: str, error: KagimoriError | None) -> KagimoriError:
 
 def store_surprise(where: str, error: Exception) -> StoreError:
     """
-    Return the declared error of a store that failed in an unforeseen way (rule 3).
+    Return the declared error of a store that failed in an unforeseen way (rule 4).
     """
     kind = type(error).__name__
     text = f"The ring's store {where} failed in an unforeseen way."

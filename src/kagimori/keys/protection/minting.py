@@ -30,12 +30,14 @@ from kagimori.keys.protection.algorithms import ProtectionAlgorithm
 from kagimori.keys.protection.contents import Contents, revoked_before
 from kagimori.keys.protection.elements import RingState
 from kagimori.keys.protection.envelopes import wrap_checked
-from kagimori.keys.protection.plan import Birth
+from kagimori.keys.protection.plan import Birth, Plan
+from kagimori.keys.protection.ticks import Ticks
 from kagimori.keys.store import Element, KeyStore
 from kagimori.keys.wrapping import KeyWrapper
 
 MASTER_BYTES = 64
 _MOST_REASONS = 200
+_MOST_COMMITS = 16
 
 
 @runtime_checkable
@@ -151,22 +153,86 @@ def _fresh_id(rivals: Collection[str]) -> str:
 
 
 def state_after(
-    contents: Contents, application: str | None, reasons: Mapping[str, str]
+    contents: Contents,
+    application: str | None,
+    reasons: Mapping[str, str],
+    plan: Plan,
+    made: Minted | None,
+    now: datetime,
+    commit: str,
 ) -> Element:
     """
     Return our state element for the commit that follows `contents`.
+
+    Args:
+        commit: a mark that no other commit has.
     """
     # The newest come last, so that the oldest go first.
     merged = {k: v for k, v in contents.state.reasons.items() if k not in reasons}
     merged.update(reasons)
     kept = dict(list(merged.items())[-_MOST_REASONS:])
-    named = contents.state.application
+    before = contents.state
+    named = before.application
+    at = ticks.from_datetime(now)
+    entered = _of_keys(before.entered, contents)
+    entered.update(dict.fromkeys(plan.entered, at))
+    protected = _of_keys(before.protected, contents)
+    for key_id in _protecting(contents, plan, made, now):
+        protected.setdefault(key_id, at)
     state = RingState(
-        contents.state.generation + 1,
+        before.generation + 1,
         application if named is None else named,
         kept,
+        entered,
+        protected,
+        (*before.commits, commit)[-_MOST_COMMITS:],
     )
     return Element(elements.STATE, xml.write(elements.state_element(state)))
+
+
+def is_done(contents: Contents, mark: str, born: Minted | None) -> bool:
+    """
+    Whether a commit that was answered by a conflict is in the ring all the same.
+    """
+    if mark in contents.state.commits:
+        return True
+    # A node of an earlier version keeps no marks.
+    return born is not None and contents.get(born.key_id) is not None
+
+
+def turned_unnoted(contents: Contents, now: datetime) -> bool:
+    """
+    Whether a key took over whose protecting nothing in the ring shows yet.
+
+    By a clock that is set back later it would seem to wait, and could be cancelled.
+    """
+    current = contents.current(now)
+    return (
+        current is not None
+        and contents.state.generation > 0
+        and len(contents.keys) > 1
+        and current.timeline.activates <= now
+        and current.id not in contents.state.protected
+    )
+
+
+def _of_keys(dates: Mapping[str, Ticks], contents: Contents) -> dict[str, Ticks]:
+    return {k: date for k, date in dates.items() if contents.get(k) is not None}
+
+
+def _protecting(
+    contents: Contents, plan: Plan, made: Minted | None, now: datetime
+) -> list[str]:
+    """
+    Return the ids of the keys that protect before a change and after it.
+    """
+    found = [plan.heir] if plan.heir else []
+    current = contents.current(now)
+    if current is not None and current.timeline.activates <= now:
+        found.append(current.id)
+    if made is not None and made.birth.activates <= now:
+        found.append(made.key_id)
+    return found
 
 
 def refuse_born_revoked(contents: Contents, created: datetime) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from kagimori.errors import ConfigError, InsecureConfigError
 from kagimori.events import Severity
 from kagimori.keys.protection import inventory, minting, verbs
+from kagimori.keys.protection.choosing import first_choice
 from kagimori.keys.protection.contents import Contents
 from kagimori.keys.protection.live import LiveRing
 from kagimori.keys.protection.loader import Decide, Loaded, RingLoader
@@ -101,11 +102,10 @@ class RingVerbs:
         decide = partial(
             verbs.activate,
             terms=self._loader.options.terms,
-            key_id=key_id,
             emergency=emergency,
             reason=reason,
         )
-        return self._heir(self._live.change(decide))
+        return self._heir(self._live.change(first_choice(decide, key_id)))
 
     def cancel(self, key_id: str | None = None, *, reason: str = "") -> str:
         """
@@ -115,14 +115,8 @@ class RingVerbs:
             NotFoundError: there is no such key.
             KeyStateError: it does not wait, none does, or it is about to take over.
         """
-        plan = self._live.change(
-            partial(
-                verbs.cancel,
-                terms=self._loader.options.terms,
-                key_id=key_id,
-                reason=reason,
-            )
-        ).plan
+        decide = partial(verbs.cancel, terms=self._loader.options.terms, reason=reason)
+        plan = self._live.change(first_choice(decide, key_id)).plan
         return next(iter(plan.reasons))
 
     # --- ending ----------------------------------------------------------------------------

@@ -63,6 +63,8 @@ class Plan:
         cuts: what the change makes unreadable.
         heir: the key of the ring that takes over because of the change.
         tales: what to tell once it is done.
+        entered: ids of added keys that come from another ring.
+        is_note: whether to commit our state although nothing else changes.
     """
 
     birth: Birth | None = None
@@ -72,13 +74,15 @@ class Plan:
     cuts: tuple[Cut, ...] = ()
     heir: str | None = None
     tales: tuple[Tale, ...] = ()
+    entered: tuple[str, ...] = ()
+    is_note: bool = False
 
     @property
     def is_empty(self) -> bool:
         """
         Whether there is nothing to commit.
         """
-        return self.birth is None and not self.add and not self.remove
+        return not (self.birth or self.add or self.remove or self.is_note)
 
 
 NOTHING_TO_DO = Plan()

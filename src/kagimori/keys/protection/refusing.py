@@ -4,6 +4,7 @@ What the verbs of a protection ring say when they refuse: the reason, and the ne
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from kagimori.crypto.aead import REFUSED
@@ -14,8 +15,8 @@ from kagimori.errors import (
     NotPropagatedError,
     UnknownKeyIdError,
 )
-from kagimori.keys.protection import frame
-from kagimori.keys.protection.contents import Contents
+from kagimori.keys.protection import frame, ticks
+from kagimori.keys.protection.contents import Contents, clock_hint
 from kagimori.keys.protection.key import ProtectionKey
 from kagimori.keys.timeline import KeyState, rfc3339
 
@@ -98,11 +99,31 @@ def behind(contents: Contents, now: datetime, skew: timedelta) -> None:
     Raises:
         ClockBehindError: it does.
     """
-    if contents.is_behind(now, skew):
+    ahead = contents.ahead(now, skew)
+    if ahead is not None:
         raise ClockBehindError(
             "This machine's clock shows a time before the ring's newest key was made.",
-            hint="Set the clock right.",
+            hint=clock_hint(ahead),
+            key=ahead.id,
         )
+
+
+def protected(contents: Contents, keys: Iterable[ProtectionKey]) -> None:
+    """
+    Refuse to treat a key as waiting that is known to have protected.
+
+    Raises:
+        ClockBehindError: one did; it waits by this machine's clock only.
+    """
+    for key in keys:
+        since = contents.state.protected.get(key.id)
+        if since is not None:
+            raise ClockBehindError(
+                f"The key {key.id} has protected since {ticks.write(since)}, though by this "
+                "machine's clock it waits.",
+                hint=clock_hint(key),
+                key=key.id,
+            )
 
 
 def unknown_key(

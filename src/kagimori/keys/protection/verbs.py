@@ -10,58 +10,33 @@ Rules of this module:
    lifts that, and the refusal says what it would break.
 3. The key that protects is never taken away without one that takes its place in the same
    commit. No key is ever revived.
-4. A key leaves the store before its revocation does: no reader meets it un-revoked.
+4. A revocation outlives its key: no reader meets the key un-revoked, and neither a copy nor a
+   backup nor an import brings a stolen key back. .NET passes over revocations of absent keys.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import datetime
 
 from kagimori.errors import KeyStateError, NextKeyWaitsError
 from kagimori.events import Severity
 from kagimori.keys.protection import elements, refusing, rewriting, ticks, xml
-from kagimori.keys.protection.contents import (
-    Contents,
-    ProtectionPolicy,
-    revoked_before,
-)
+from kagimori.keys.protection.contents import Contents, revoked_before
 from kagimori.keys.protection.elements import Revocation
 from kagimori.keys.protection.key import ProtectionKey
 from kagimori.keys.protection.plan import NOTHING_TO_DO, Birth, Cut, Plan, Tale
+from kagimori.keys.protection.terms import (
+    DOTNET_SIGHT,
+    Terms,
+    came_in,
+    propagation,
+)
 from kagimori.keys.store import Element
 from kagimori.keys.timeline import KeyState, rfc3339
 
-DOTNET_SIGHT = timedelta(days=3)
-"""After how long a .NET node has seen a new key, at the latest, with a day to spare."""
-
 ALL = "*"
 """Stands for every key in reasons of a revocation by date."""
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """
-    What verbs go by, apart from the ring itself.
-
-    Attributes:
-        nodes_see: after how long a node of ours has seen a change: two probe intervals.
-    """
-
-    policy: ProtectionPolicy
-    nodes_see: timedelta = timedelta(seconds=10)
-
-
-def propagation(contents: Contents, terms: Terms) -> timedelta:
-    """
-    Say how long after its making a key is known to every node (rule 2).
-
-    Envelopes that no .NET package has show that no .NET node shares the ring.
-    """
-    shared = any(
-        key.stored.opens_in_dotnet for key in contents.keys if not key.is_revoked
-    )
-    return DOTNET_SIGHT if shared else terms.nodes_see
 
 
 # --- making and moving ---------------------------------------------------------------------
@@ -83,11 +58,14 @@ def rotate(
     Raises:
         NextKeyWaitsError: a key waits, and this one is neither immediate nor to replace it.
         NotPropagatedError: the date lies before every node can have the key.
-        KeyStateError: it is too late to take the waiting key back.
+        KeyStateError: it is too late to take the waiting key back, or the date lies after the
+            protecting key's expiration.
+        ClockBehindError: as `cancel`, where it is to replace.
     """
     waiting = contents.waiting(now)
     withdrawn = Plan()
     if waiting and replace:
+        refusing.behind(contents, now, terms.policy.skew)
         withdrawn = _withdrawn(contents, waiting, now, terms, reason)
     elif waiting and not immediate:
         date = rfc3339(waiting[0].timeline.activates)
@@ -103,6 +81,14 @@ def rotate(
         safe = now + propagation(contents, terms)
         if at < safe:
             raise refusing.too_early("a key made now", safe, contents)
+        current = contents.current(now)
+        due = current.timeline.due if current else None
+        if due is not None and at > max(due, now + DOTNET_SIGHT):
+            raise KeyStateError(
+                f"The protecting key expires before {rfc3339(at)}; nothing would follow it.",
+                hint=f"Name a date until {rfc3339(max(due, now + DOTNET_SIGHT))}.",
+                due=rfc3339(due),
+            )
     birth = Birth(at, at + terms.policy.lifetime, reason)
     return _joined(withdrawn, Plan(birth=birth))
 
@@ -131,7 +117,8 @@ def activate(
     """
     refusing.behind(contents, now, terms.policy.skew)
     key = refusing.waiting(contents, now, key_id, "activated")
-    safe = key.timeline.created + propagation(contents, terms)
+    refusing.protected(contents, (key,))
+    safe = came_in(contents, key) + propagation(contents, terms)
     if now < safe and not emergency:
         raise refusing.too_early(f"the key {key.id}", safe, contents)
     return _taking_over(key, now, reason)
@@ -238,7 +225,7 @@ def delete(
     reason: str = "",
 ) -> Plan:
     """
-    Take a key out of the ring for good, and its revocation after it (rule 4).
+    Take a key out of the ring for good; its revocation stays (rule 4).
 
     Args:
         force: although it is PREVIOUS and payloads under it become unreadable, or although its
@@ -263,7 +250,6 @@ def delete(
         removed = [key.stored.name]
     second = contents.recoveries.get(key_id)
     removed += [second.name] if second else []
-    removed += [one.name for one in contents.revocations if one.key_id == key_id]
     return Plan(
         remove=tuple(removed),
         reasons={key_id: reason or "deleted"},
@@ -336,7 +322,7 @@ def _ending(
             not fresh
             and key not in gone
             and key.material.is_open
-            and key.timeline.created <= propagated
+            and came_in(contents, key) <= propagated
         ):
             return _joined(plan, _taking_over(key, now, reason))
     birth = Birth(now, now + terms.policy.lifetime, reason)
@@ -360,6 +346,7 @@ def _withdrawn(
     terms: Terms,
     reason: str,
 ) -> Plan:
+    refusing.protected(contents, keys)
     removed: list[str] = []
     for key in keys:
         if key.timeline.activates - now <= terms.policy.skew:
