@@ -260,9 +260,7 @@ def test_init_and_serve_take_the_ring_that_the_environment_names(
 @pytest.mark.parametrize(
     "weak", ["hunter2", "correct horse battery staple", "aaaaaaaaaaaaaaaaaaaaaaaa"]
 )
-def test_K10_a_weak_passphrase_is_refused_by_init_and_by_serve(
-    program, tmp_path, weak
-):
+def test_K10_a_weak_passphrase_is_refused_by_init_and_by_serve(program, tmp_path, weak):
     """
     K10: known, short and repetitive passphrases wrap no server's ring; nothing is left behind.
     """

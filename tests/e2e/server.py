@@ -409,7 +409,7 @@ class Server:
         The start report as a value; the server must have been started with it.
         """
         # Answers may come before the report is out.
-        assert eventually(lambda: self.said.strip(), 30)
+        assert eventually(lambda: self.said.strip(), 30)  # noqa: PLW0108 - read anew
         return json.loads(self.said)
 
     def launch(self, *options: str) -> subprocess.Popen[bytes]:
