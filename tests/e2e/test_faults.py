@@ -300,7 +300,7 @@ def test_a_demo_and_a_real_installation_never_take_each_others_folder(
     Either way round the start is refused, with the way out, and the folder stays as it is.
     """
     program = Program(tmp_path / "real")
-    (tmp_path / "passphrase").write_text("nine long words\n")
+    (tmp_path / "passphrase").write_text("some nine long and lonely words\n")
     (tmp_path / "passphrase").chmod(0o600)
     wrapper = f"passphrase:file:{tmp_path}/passphrase"
     program.ok("init", "--issuer", "http://localhost:3000", "--wrapper", wrapper)
