@@ -21,7 +21,6 @@ import gc
 import resource
 import signal
 import socket
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -359,14 +358,7 @@ def _give_memory_back() -> None:
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 1024 * 1024)
 
 
-SWITCH_SECONDS = 0.0005
-"""How long a thread may keep the interpreter while another waits for it."""
-
-
 def _settle_memory() -> None:
-    # The thread that writes takes the interpreter back after each statement; at the usual 5 ms
-    # every commit would wait for the event loop several times.
-    sys.setswitchinterval(SWITCH_SECONDS)
     gc.collect()
     gc.freeze()
     # Requests make next to no cycles: look for them seldom.
