@@ -77,6 +77,27 @@ def test_reads_of_one_turn_are_one_statement(tmp_path: Path) -> None:
     play(tmp_path, story)
 
 
+def test_an_id_means_the_same_among_others(tmp_path: Path) -> None:
+    """
+    Ids with odd characters are told apart however many are read: no NUL cuts one short.
+    """
+    odd = ["a", "a\0b", "a\0", '"', "\\", "鍵\U0001f511", "a'b", "", "1"]
+
+    async def story(store, clock):
+        for id_ in odd:
+            await store.commit(ONE, [put(id_, ABSENT, id_.encode())])
+        asked = [*odd, "a\0c", "absent"]
+        answers = await asyncio.gather(
+            *(store.load_many(ONE, [DocumentKey("thing", id_)]) for id_ in asked)
+        )
+
+        found = [answer.documents[0] for answer in answers]
+        assert [id_.encode() for id_ in odd] == [each.body for each in found[:-2]]
+        assert [None, None] == found[-2:]
+
+    play(tmp_path, story)
+
+
 def test_an_expired_document_is_absent_among_others(tmp_path: Path) -> None:
     """
     What counts as expired is judged for all that are read together as for one.

@@ -89,23 +89,10 @@ def _wrong() -> InvalidJwsError:
 # --- ECDSA ---------------------------------------------------------------------------------
 
 
-class _Ecdsa(ec.ECDSA):
-    """
-    Asked by the library at every signature: attributes answer sooner than its properties do.
-    """
-
-    deterministic_signing = False
-    algorithm = Prehashed(hashes.SHA256())
-
-    def __init__(self, digest: Prehashed) -> None:
-        super().__init__(digest)
-        self.algorithm = digest
-
-
 def _ecdsa_signer(key: ec.EllipticCurvePrivateKey, algorithm: Algorithm) -> Sign:
     size = CURVES[algorithm.curve or ""].size
     digest = _DIGESTS[algorithm.hash]
-    scheme = _Ecdsa(Prehashed(_HASHES[algorithm.hash]()))
+    scheme = ec.ECDSA(Prehashed(_HASHES[algorithm.hash]()))
     sign_digest = key.sign
 
     def sign(message: bytes) -> bytes:
@@ -120,7 +107,7 @@ def _ecdsa_verifier(key: ec.EllipticCurvePublicKey, algorithm: Algorithm) -> Ver
     zero = bytes(size)
     order = curve.order.to_bytes(size, "big")
     digest = _DIGESTS[algorithm.hash]
-    scheme = _Ecdsa(Prehashed(_HASHES[algorithm.hash]()))
+    scheme = ec.ECDSA(Prehashed(_HASHES[algorithm.hash]()))
     verify_digest = key.verify
     both = 2 * size
     frames = _der_frames(size)

@@ -18,8 +18,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine, Generator, Iterable
-from contextvars import copy_context
+from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 from uvicorn.config import Config
@@ -72,7 +71,6 @@ class Connection(RequestReader, asyncio.Protocol):
         self._reading = True
         self._pipeline: deque[Cycle] = deque()
         self._parsed: Cycle | None = None
-        self._fresh: Cycle | None = None
         self.cycle: Cycle | None = None
         self.deadline = _NEVER
         self.write_paused = False
@@ -141,10 +139,6 @@ class Connection(RequestReader, asyncio.Protocol):
         rest: bytes | None = data
         while rest is not None and self.phase is not Phase.LINGER:
             rest = self.parse(rest)
-        # Only now, with as much of the body as came along.
-        cycle, self._fresh = self._fresh, None
-        if cycle is not None and not cycle.disconnected:
-            self._start(cycle)
 
     # --- what a cycle asks for (see `kagimori.http.cycle.Peer`)
 
@@ -196,9 +190,7 @@ class Connection(RequestReader, asyncio.Protocol):
         elif not cycle.keep_alive:
             self.shut()
         elif self._pipeline:
-            # In a turn of its own: what a peer sends at once must not become a deep stack.
-            self.cycle = cycle = self._pipeline.popleft()
-            self._loop.call_soon(self._start, cycle)
+            self._start(self._pipeline.popleft())
         else:
             self.cycle = None
             if self.phase is Phase.ANSWER:
@@ -226,7 +218,7 @@ class Connection(RequestReader, asyncio.Protocol):
         self._parsed = cycle
         self.deadline = self._loop.time() + self._limits.body_seconds
         if self.cycle is None:
-            self.cycle = self._fresh = cycle
+            self._start(cycle)
         else:
             self._pause_reading()
             self._pipeline.append(cycle)
@@ -301,14 +293,8 @@ class Connection(RequestReader, asyncio.Protocol):
             self.refuse(408, "The request did not arrive in time.")
 
     def _start(self, cycle: Cycle) -> None:
-        # Most requests never wait for anything, and a task costs as much as parsing one.
-        context = copy_context()
-        running = self._run(cycle)
-        try:
-            first = context.run(running.send, None)
-        except StopIteration:
-            return
-        task = self._loop.create_task(_rest(running, first), context=context)
+        self.cycle = cycle
+        task = self._loop.create_task(self._run(cycle))
         self._state.tasks.add(task)
         task.add_done_callback(self._state.tasks.discard)
 
@@ -349,38 +335,6 @@ class Connection(RequestReader, asyncio.Protocol):
             if self._transport.can_write_eof():
                 self._transport.write_eof()
             self.wants_more()
-
-
-class _Suspended:
-    """
-    A coroutine that ran outside of any task until it waited for something.
-
-    Awaited in a task, it goes on as if it had been the task's all along.
-    """
-
-    __slots__ = ("_coroutine", "_waits_for")
-
-    def __init__(self, coroutine: Coroutine[Any, Any, None], waits_for: object) -> None:
-        self._coroutine = coroutine
-        self._waits_for = waits_for
-
-    def __await__(self) -> Generator[Any, Any, None]:
-        waits_for = self._waits_for
-        while True:
-            step: Callable[[Any], object] = self._coroutine.send
-            given: object
-            try:
-                given = yield waits_for
-            except BaseException as error:  # noqa: BLE001 - a cancellation among others
-                step, given = self._coroutine.throw, error
-            try:
-                waits_for = step(given)
-            except StopIteration:
-                return
-
-
-async def _rest(coroutine: Coroutine[Any, Any, None], waits_for: object) -> None:
-    await _Suspended(coroutine, waits_for)
 
 
 def sweep(connections: Iterable[object], now: float) -> None:

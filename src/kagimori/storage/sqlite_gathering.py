@@ -19,14 +19,13 @@ from typing import Final
 from kagimori.clock import Clock
 from kagimori.errors import StoreError
 from kagimori.storage import sqlite_faults, sqlite_reads
-from kagimori.storage.sqlite_reads import Row, Shape
-from kagimori.storage.store import DocumentKey, Loaded, Reference
+from kagimori.storage.sqlite_reads import Keys, Row, Shape
+from kagimori.storage.store import Loaded
 
-Keys = Sequence[DocumentKey | Reference]
 Parameters = Sequence[object]
 
-MOST_TOGETHER: Final = 128
-"""How many questions one statement answers."""
+MOST_TOGETHER: Final = 16
+"""How many questions one statement answers; each number of them is a statement to prepare."""
 
 
 class _Question:
@@ -79,20 +78,12 @@ class ReadGatherer:
         return await question.future
 
     def _answer(self, loop: asyncio.AbstractEventLoop) -> None:
-        for (tenant, shape), questions in self._asked.pop(loop).items():
+        for (tenant, _), questions in self._asked.pop(loop).items():
             for start in range(0, len(questions), MOST_TOGETHER):
-                self._answer_part(
-                    loop, tenant, shape, questions[start : start + MOST_TOGETHER]
-                )
+                part = questions[start : start + MOST_TOGETHER]
+                self._answer_part(loop, _Batch(tenant, part, self._clock))
 
-    def _answer_part(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        tenant: str,
-        shape: Shape,
-        questions: list[_Question],
-    ) -> None:
-        batch = _Batch(tenant, shape, questions, self._clock)
+    def _answer_part(self, loop: asyncio.AbstractEventLoop, batch: _Batch) -> None:
         try:
             rows = self._fetch(*batch.statement)
         except sqlite_faults.FAULTS:
@@ -121,35 +112,22 @@ class _Batch:
     Questions of one shape, and the statement that answers them.
     """
 
-    def __init__(
-        self, tenant: str, shape: Shape, questions: list[_Question], clock: Clock
-    ) -> None:
+    def __init__(self, tenant: str, questions: list[_Question], clock: Clock) -> None:
         self._questions = questions
         self._now = clock.now()
         self._clock = sqlite_reads.micros(self._now)
-        self.statement: tuple[str, list[object]]
-        if len(questions) == 1:
-            self.statement = sqlite_reads.load(tenant, self._clock, questions[0].keys)
-        else:
-            asked = [question.keys for question in questions]
-            self.statement = sqlite_reads.load_together(
-                tenant, self._clock, shape, asked
-            )
+        self.statement = sqlite_reads.load(
+            tenant, self._clock, [question.keys for question in questions]
+        )
 
     def deliver(self, rows: list[Row]) -> None:
         """
         Answer every question from the rows of the statement.
         """
-        questions = self._questions
-        numbered = (
-            [(0, rows[0])]
-            if len(questions) == 1
-            else [(row[0], row[1:]) for row in rows]
-        )
-        floor = numbered[0][1][0] - sqlite_reads.TIME_FLOOR
+        floor = rows[0][1] - sqlite_reads.TIME_FLOOR
         now = self._now if floor <= self._clock else sqlite_reads.from_micros(floor)
-        for number, row in numbered:
-            question = questions[number]
+        for row in rows:
+            question = self._questions[row[0]]
             if not question.future.done():
                 found = sqlite_reads.loaded(row, question.keys)
                 question.future.set_result(Loaded(found, now))

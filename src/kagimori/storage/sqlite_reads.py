@@ -15,8 +15,6 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
-import msgspec
-
 from kagimori.storage.store import Document, DocumentKey, Reference
 
 TIME_FLOOR = 5_000_000
@@ -31,8 +29,6 @@ _TENANTS = (
     " SELECT (SELECT min(tenant) FROM document WHERE tenant > w.tenant)"
     " FROM w WHERE w.tenant IS NOT NULL)"
 )
-
-_encode_ids = msgspec.json.Encoder().encode
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -55,62 +51,12 @@ def from_micros(value: int) -> datetime:
 # --- by id and by reference ----------------------------------------------------------------
 
 
-def load(
-    tenant: str, now: int, keys: Sequence[DocumentKey | Reference]
-) -> tuple[str, list[object]]:
-    """
-    Return the statement that reads several documents, and its parameters.
-
-    Its one row holds the time of the last commit; `loaded` makes documents of the rest.
-    """
-    shape: list[int] = []
-    parameters: list[object] = [tenant, now]
-    for key in keys:
-        if isinstance(key, Reference):
-            shape.append(key.of)
-            parameters += (key.kind, f'$."{key.field}"')
-        else:
-            shape.append(-1)
-            parameters += key
-    # Without a key the statement asks for the time alone, and takes nothing.
-    return _load(tuple(shape)), parameters if shape else []
-
-
-def loaded(
-    row: Row, keys: Sequence[DocumentKey | Reference]
-) -> tuple[Document | None, ...]:
-    """
-    Return the documents in the row of `load`, ``None`` where there is none.
-    """
-    return tuple(
-        [
-            None if row[at] is None else _document(key.kind, *row[at : at + 4])
-            for at, key in zip(range(1, len(row), 4), keys, strict=True)
-        ]
-    )
-
-
-@lru_cache(maxsize=256)
-def _load(shape: tuple[int, ...]) -> str:
-    # For each key: the position of the earlier key that it refers to, or -1.
-    columns, joins = ["s.last_commit"], []
-    for position, source in enumerate(shape):
-        d, kind, id_ = f"d{position}", 2 * position + 3, 2 * position + 4
-        wanted = f"?{id_}" if source < 0 else f"json_extract(d{source}.indexes, ?{id_})"
-        columns.append(f"{d}.id, {d}.version, {d}.body, {d}.expires")
-        joins.append(
-            f" LEFT JOIN document {d} ON {d}.tenant = ?1 AND {d}.kind = ?{kind}"
-            f" AND {d}.id = {wanted} AND {_live(d)}"
-        )
-    # Positions only; what a caller names is a parameter.
-    return f"SELECT {', '.join(columns)} FROM state s{''.join(joins)}"  # noqa: S608
-
-
+Keys = Sequence[DocumentKey | Reference]
 Shape = tuple[str | tuple[str, int, str], ...]
 """What several questions have in common: for each key its kind, and for a reference all of it."""
 
 
-def shape_of(keys: Sequence[DocumentKey | Reference]) -> Shape:
+def shape_of(keys: Keys) -> Shape:
     """
     Return what `keys` have in common with other questions of their kind: all but the ids.
     """
@@ -122,41 +68,51 @@ def shape_of(keys: Sequence[DocumentKey | Reference]) -> Shape:
     )
 
 
-def load_together(
-    tenant: str,
-    now: int,
-    shape: Shape,
-    asked: Sequence[Sequence[DocumentKey | Reference]],
-) -> tuple[str, list[object]]:
+def load(tenant: str, now: int, asked: Sequence[Keys]) -> tuple[str, list[object]]:
     """
-    Return the statement that answers several questions of one shape, and its parameters.
+    Return the statement that answers questions of one shape, and its parameters.
 
-    Each of its rows, in no order, begins with the position of its question; the rest of it is
-    a row of `load`.
+    Each of its rows, in no order, holds the position of its question and the time of the last
+    commit; `loaded` makes documents of the rest.
     """
-    ids = [[key.id for key in keys if isinstance(key, DocumentKey)] for keys in asked]
-    parameters: list[object] = [tenant, now, _encode_ids(ids).decode()]
-    for each in shape:
-        if isinstance(each, str):
-            parameters.append(each)
+    # For each key: the position of the earlier key that it refers to, or -1.
+    sources: list[int] = []
+    parameters: list[object] = [tenant, now]
+    for key in asked[0]:
+        if isinstance(key, Reference):
+            sources.append(key.of)
+            parameters += (key.kind, f'$."{key.field}"')
         else:
-            parameters += (each[0], f'$."{each[2]}"')
-    return _load_together(
-        tuple([-1 if isinstance(e, str) else e[1] for e in shape])
-    ), parameters
+            sources.append(-1)
+            parameters.append(key.kind)
+    for keys in asked:
+        parameters += [key.id for key in keys if isinstance(key, DocumentKey)]
+    # Without a key the statement asks for the time alone, and takes nothing.
+    return _load(tuple(sources), len(asked)), parameters if sources else []
+
+
+def loaded(row: Row, keys: Keys) -> tuple[Document | None, ...]:
+    """
+    Return the documents in a row of `load`, ``None`` where there is none.
+    """
+    return tuple(
+        [
+            None if row[at] is None else _document(key.kind, *row[at : at + 4])
+            for at, key in zip(range(2, len(row), 4), keys, strict=True)
+        ]
+    )
 
 
 @lru_cache(maxsize=256)
-def _load_together(shape: tuple[int, ...]) -> str:
-    columns, joins = ["q.key", "s.last_commit"], []
-    place, named = 4, 0
-    for position, source in enumerate(shape):
-        d = f"d{position}"
+def _load(sources: tuple[int, ...], count: int) -> str:
+    columns, joins = ["q.number", "s.last_commit"], []
+    place, ids = 3, 0
+    for position, source in enumerate(sources):
+        d, kind = f"d{position}", place
         columns.append(f"{d}.id, {d}.version, {d}.body, {d}.expires")
-        kind = place
         if source < 0:
-            wanted = f"json_extract(q.value, '$[{named}]')"
-            named += 1
+            wanted = f"q.id{ids}"
+            ids += 1
             place += 1
         else:
             wanted = f"json_extract(d{source}.indexes, ?{place + 1})"
@@ -165,9 +121,15 @@ def _load_together(shape: tuple[int, ...]) -> str:
             f" LEFT JOIN document {d} ON {d}.tenant = ?1 AND {d}.kind = ?{kind}"
             f" AND {d}.id = {wanted} AND {_live(d)}"
         )
+    names = ", ".join(["number", *(f"id{n}" for n in range(ids))])
+    rows = ", ".join(
+        f"({', '.join([str(n), *(f'?{place + n * ids + m}' for m in range(ids))])})"
+        for n in range(count)
+    )
+    # Positions only; what a caller names is a parameter.
     return (
-        f"SELECT {', '.join(columns)} FROM json_each(?3) q CROSS JOIN state s"  # noqa: S608
-        f"{''.join(joins)}"
+        f"WITH q({names}) AS (VALUES {rows})"  # noqa: S608
+        f" SELECT {', '.join(columns)} FROM q CROSS JOIN state s{''.join(joins)}"
     )
 
 

@@ -9,13 +9,13 @@ was made the first time, and no server key is involved that could rotate or be l
 from __future__ import annotations
 
 from kagimori.crypto.aead import gcm_open, gcm_seal
-from kagimori.crypto.digests import HmacKey
+from kagimori.crypto.kdf import hkdf_sha256
 from kagimori.tokens.refresh_token import RefreshToken
 
 NONCE_BYTES = 12
 
 _INFO = b"kagimori refresh token successor 1"
-_NO_SALT = HmacKey(bytes(32))
+_KEY_BYTES = 32
 
 
 def seal_successor(
@@ -46,9 +46,7 @@ def open_successor(presented: RefreshToken, sealed: bytes) -> RefreshToken:
 
 
 def _key(presented: RefreshToken) -> bytes:
-    # HKDF-SHA-256 (RFC 5869) without salt, one block long: extract, then expand.
-    secret = HmacKey(_NO_SALT.digest(presented.to_bytes()))
-    return secret.digest(_INFO + b"\x01")
+    return hkdf_sha256(presented.to_bytes(), salt=None, info=_INFO, length=_KEY_BYTES)
 
 
 def _context(presented: RefreshToken) -> bytes:
